@@ -88,12 +88,12 @@ class ImportCaptures : public testing::Test {
 };
 
 std::vector<std::string> products(const TraceDb& db) {
-  return column(db,
-                "SELECT string.value, m || 'x' || n || 'x' || k FROM gemm JOIN op ON op.id = op_id "
-                "JOIN string ON string.id = name_id ORDER BY start_ns");
+  return rows(db,
+              "SELECT string.value, m || 'x' || n || 'x' || k FROM gemm JOIN op ON op.id = op_id "
+              "JOIN string ON string.id = name_id ORDER BY start_ns");
 }
 std::vector<std::string> weights(const TraceDb& db) {
-  return column(
+  return rows(
       db,
       "SELECT DISTINCT string.value, access.bytes FROM access JOIN tensor ON tensor.id = tensor_id "
       "JOIN string ON string.id = tensor.name_id WHERE tensor.role = 'weight' ORDER BY 1");

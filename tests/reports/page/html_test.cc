@@ -213,7 +213,7 @@ TEST_F(Html, DrawsNoMoreThanTheLimitForAHugeStep) {
   EXPECT_THAT(html, HasSubstr("only the longest shows"));
 }
 
-TEST(Html, LeavesARealBrowsersConsoleEmpty) {
+TEST_F(Html, LeavesARealBrowsersConsoleEmpty) {
   if (test::run_program({"sh", "-c", "command -v chromium"}).exit_code != 0) {
     GTEST_SKIP() << "chromium is not installed";
   }

@@ -30,7 +30,7 @@ class ImportWriters : public testing::Test {
 
 // "kind name duration" of all operators in order.
 std::vector<std::string> operators(const TraceDb& db) {
-  return column(db, "SELECT kind, name, end_ns - start_ns FROM op_named ORDER BY start_ns");
+  return rows(db, "SELECT kind, name, end_ns - start_ns FROM op_named ORDER BY start_ns");
 }
 std::string process_name(const std::string& pid, const std::string& name) {
   return fmt::format(
