@@ -184,7 +184,7 @@ class Planner {
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    PlanSearch search(*referee_, ring, limits_of(all));
+    PlanSearch search(*referee_, ring, limits());
     std::vector<SearchResult> judged;
     judged.reserve(all.size());
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
@@ -211,8 +211,8 @@ class Planner {
     }
   }
 
-  // The best starts. Those in less cache resemble each other, so that of larger steps one is improved
-  // only if it is the best of all.
+  // The best starts. Those in less cache resemble each other, so that of larger steps one is
+  // improved only if it is the best of all.
   void improve(PlanSearch& search, const std::vector<Start>& all,
                const std::vector<SearchResult>& judged, const std::vector<size_t>& by_time) {
     size_t left = is_small() ? all.size() : is_up_to(kMostOpsForSomeStarts) ? kSomeStarts : 1;
@@ -231,30 +231,14 @@ class Planner {
     }
   }
 
-  // Of each window the flow supplies most where all reads hit, which leave it the memory, or none
-  // does, which last longer; given a plan it may be more.
-  PlanLimits limits_of(const std::vector<Start>& starts) const {
+  // A window fetches at most what the flow supplies in the step as recorded. In the step with the
+  // plan it supplies more, beside operators whose reads hit, but less of it then arrives in time.
+  PlanLimits limits() const {
     PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
                       std::vector<int64_t>(windows_.size(), 0)};
-    const auto supplies = [&](int32_t ordinal, int64_t bytes) {
-      const auto at = std::lower_bound(windows_.begin(), windows_.end(), ordinal);
-      if (at == windows_.end() || *at != ordinal) return;
-      int64_t& most = limits.most_bytes[as_index(at - windows_.begin())];
-      most = std::max(most, bytes);
-    };
-    for (const Start& start : starts) {
-      for (const PlannedWindow& window : start.windows) {
-        supplies(window.ordinal, window.capacity_bytes);
-      }
-    }
-    if (outlasts_window(device_) && is_up_to(kMostOpsForSomeStarts)) {
-      AssumedPlan all_hit;
-      all_hit.hit_bytes.assign(step_.ops.size(), 0);
-      for (const PlanConsumer& consumer : problem().consumers) {
-        all_hit.hit_bytes[as_index(consumer.ordinal)] = consumer.blocks * kBlockBytes;
-      }
-      const PlanProblem given = build_problem_given(step_, device_, options_.problem, all_hit);
-      for (const Window& window : given.windows) supplies(window.ordinal, window.capacity_bytes);
+    for (const Window& window : problem().windows) {
+      const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
+      limits.most_bytes[as_index(at - windows_.begin())] = window.capacity_bytes;
     }
     return limits;
   }

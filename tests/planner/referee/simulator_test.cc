@@ -196,40 +196,6 @@ TEST(Simulator, BytesThatSurviveFromTheLastStepAreNoGain) {
   EXPECT_DOUBLE_EQ(result.all_hot_step_ns, 31'000);
 }
 
-// The first prefetch asks for what "again" has just read: 100'000 / 40 = 2'500 ns of the window.
-TEST(Simulator, WhatIsCachedIsReadThere) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  const int32_t cached = step.reader("cached", 100'000, 2'500);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  DeviceModel device = tiny_device(1'000'000);
-  device.kind = "cpu";
-  device.survival = {{150'000, 1}, {200'001, 0}};
-  step.read(step.add(OpKind::compute, "again", 2'500), step->ops[1].accesses[0].tensor);
-  Plan plan;
-  prefetch(plan, *step, window, cached, 100'000);
-  prefetch(plan, *step, window, consumer, 100'000);
-  const SimulationResult result = simulate(*step, device, plan);
-  ASSERT_EQ(result.prefetches.size(), 2u);
-  EXPECT_NEAR(result.redundant_bytes, 100'000, 1);
-  EXPECT_NEAR(result.prefetches[1].arrived_bytes, (10'000 - 100 - 2'500) * 10, 1);
-}
-
-// A stream that outlasts its window rests while an operator of unknown bytes runs: 99'000 bytes
-// arrive in the collective, none in the next 5'000 ns, 30'000 in the last 3'000.
-TEST(Simulator, NothingArrivesBesideUnknownTraffic) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  step.add(OpKind::compute, "unknown", 5'000);
-  step.reader("small", 4'096, 3'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 21'000);
-  step.add(OpKind::compute, "unknown", 5'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 190'000);
-  const SimulationResult result = simulate(*step, tiny_device(195'000), plan);
-  EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000 + 30'000, 1);
-}
-
 TEST(Simulator, TheLastWindowPrefetchesForTheNextStep) {
   TinyStep step;
   const int32_t consumer = step.reader("gemm", 200'000, 21'000);
