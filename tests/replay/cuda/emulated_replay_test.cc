@@ -51,15 +51,24 @@ class EmulatedReplay : public testing::Test {
   ReplayJob job_;
 };
 
-TEST_F(EmulatedReplay, EveryArmIsBuiltAndReadsTheSame) {
-  // Each method and each issue; their combinations share no code.
-  for (const auto& [method, issue] :
-       {std::pair{"bulk_l2", "before"}, {"prefetch_l2", "after"}, {"load", "before"}}) {
-    SCOPED_TRACE(fmt::format("{} {}", method, issue));
-    EXPECT_THAT(run({method, "spare", 0, 4, "normal", issue}),
-                testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "overlap"));
-  }
+// A method and an issue; their combinations share no code. A test each: emulation takes its time on
+// a busy machine.
+struct EmulatedArms : EmulatedReplay,
+                      testing::WithParamInterface<std::pair<const char*, const char*>> {};
+
+TEST_P(EmulatedArms, AreBuiltAndReadTheSame) {
+  const auto& [method, issue] = GetParam();
+  EXPECT_THAT(run({method, "spare", 0, 4, "normal", issue}),
+              testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "overlap"));
 }
+
+INSTANTIATE_TEST_SUITE_P(Issues, EmulatedArms,
+                         testing::Values(std::pair{"bulk_l2", "before"},
+                                         std::pair{"prefetch_l2", "after"},
+                                         std::pair{"load", "before"}),
+                         [](const auto& test) {
+                           return fmt::format("{}_{}", test.param.first, test.param.second);
+                         });
 
 TEST_F(EmulatedReplay, TheSetAsideOfTheDeviceIsEnough) {
   EXPECT_EQ(run({"bulk_l2", "spare", 4096, 4, "last", "before"}).size(), 6U);
