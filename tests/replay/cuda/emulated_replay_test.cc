@@ -53,8 +53,8 @@ class EmulatedReplay : public testing::Test {
 
 // A method and an issue; their combinations share no code. A test each: emulation takes its time on
 // a busy machine.
-struct EmulatedArms : EmulatedReplay,
-                      testing::WithParamInterface<std::pair<const char*, const char*>> {};
+using Way = std::pair<std::string, std::string>;
+struct EmulatedArms : EmulatedReplay, testing::WithParamInterface<Way> {};
 
 TEST_P(EmulatedArms, AreBuiltAndReadTheSame) {
   const auto& [method, issue] = GetParam();
@@ -62,13 +62,9 @@ TEST_P(EmulatedArms, AreBuiltAndReadTheSame) {
               testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "overlap"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Issues, EmulatedArms,
-                         testing::Values(std::pair{"bulk_l2", "before"},
-                                         std::pair{"prefetch_l2", "after"},
-                                         std::pair{"load", "before"}),
-                         [](const auto& test) {
-                           return fmt::format("{}_{}", test.param.first, test.param.second);
-                         });
+INSTANTIATE_TEST_SUITE_P(Ways, EmulatedArms,
+                         testing::Values(Way{"bulk_l2", "before"}, Way{"prefetch_l2", "after"},
+                                         Way{"load", "before"}));
 
 TEST_F(EmulatedReplay, TheSetAsideOfTheDeviceIsEnough) {
   EXPECT_EQ(run({"bulk_l2", "spare", 4096, 4, "last", "before"}).size(), 6U);
