@@ -33,7 +33,7 @@ constexpr int kMostReplans = 3;
 constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 
 // The best start is improved; of steps up to a size some more, and of small ones all.
-constexpr size_t kMostOpsForSomeStarts = 2'000;
+constexpr size_t kMostOpsForSomeStarts = 1'000;
 constexpr size_t kSomeStarts = 2;
 constexpr size_t kMostOpsForAllStarts = 64;
 constexpr double kPartsOfCache[] = {0.95, 0.85, 0.7, 0.5, 0.33, 0.25};

@@ -61,6 +61,6 @@ struct Run {
 // argv[0] is looked up in PATH unless it has a slash. `environment` entries are added ("A=b").
 Run run_program(const std::vector<std::string>& argv,
                 const std::vector<std::string>& environment = {},
-                const std::filesystem::path& directory = {}, double timeout_s = 100);
+                const std::filesystem::path& directory = {}, double timeout_s = 280);
 
 }  // namespace preserve::test
