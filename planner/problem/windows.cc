@@ -106,7 +106,7 @@ class WindowFinder {
   }
 
   // Leaves an idle window only where the slow-down is known of all that its stream may run beside:
-  // up to the next window or the end of the step, without operators of unknown traffic.
+  // up to the next window or the end of the step. Beside one of unknown traffic it does not run.
   void close_where_slowdown_is_unknown(std::vector<uint8_t>& opens) const {
     bool unknown = false;
     for (size_t i = step_.ops.size(); i-- > 0;) {

@@ -231,8 +231,9 @@ class Planner {
     }
   }
 
-  // A window fetches at most what the flow supplies in the step as recorded. In the step with the
-  // plan it supplies more, beside operators whose reads hit, but less of it then arrives in time.
+  // The search lets no window grow beyond what the flow supplies in the step as recorded; a start
+  // may have more. In the step with the plan the flow supplies more, beside operators whose reads
+  // hit, but less of it then arrives in time.
   PlanLimits limits() const {
     PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
                       std::vector<int64_t>(windows_.size(), 0)};
