@@ -147,6 +147,7 @@ void start_over() {
   g.writer_left.store(false);
   writing_instead.store(false);
   g.pause_asked.store(false);
+  g.clock_asked.store(false);
   if (auto* same = g.same_process.load(std::memory_order_acquire)) {
     same->store(1, std::memory_order_relaxed);
   }
@@ -201,6 +202,11 @@ bool start() {
     prepared = true;
   }
   sem_init(&g.wake, 0, 0);
+  pthread_mutexattr_t robust;
+  pthread_mutexattr_init(&robust);
+  pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+  pthread_mutex_init(&g.writer_lives, &robust);
+  pthread_mutexattr_destroy(&robust);
   g.pid = ::getpid();
   begin_process();
   remember_launcher();

@@ -139,7 +139,20 @@ bool stops(uint32_t result, bool refusal_too) {
   return action != SECCOMP_RET_ERRNO || refusal_too;
 }
 
-constexpr auto kPatienceNs = int64_t{100'000'000};
+// For the writer thread to come to its end, on a busy machine too: a filter would end the process
+// for what it does else. For its last system calls, which take microseconds.
+constexpr int64_t kPatienceNs = 10'000'000'000, kEndPatienceNs = 1'000'000'000;
+
+template <typename Condition>
+void wait_until(const Condition& holds, int64_t patience_ns) {
+  const int64_t give_up_ns = safe_monotonic_ns() + patience_ns;
+  while (!holds() && safe_monotonic_ns() < give_up_ns) ::usleep(100);
+}
+
+// Not in a child whose fork ran no handlers.
+bool has_writer() {
+  return g.run.load(std::memory_order_acquire) == kRunning && g.pid == ::getpid();
+}
 
 // Neither a counter nor a call is left that tells the time.
 void live_without_time() {
@@ -165,10 +178,11 @@ Forbidden forbidden_by(const sock_fprog* filter) {
   forbidden.clock = any({SYS_clock_gettime}, true);
   forbidden.stack = any({SYS_sigaltstack}, true);
   forbidden.writer =
-      any({SYS_write, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64, SYS_close, SYS_exit,
-           SYS_madvise, SYS_openat, SYS_fstatfs, SYS_clock_gettime},
+      any({SYS_writev, SYS_fstat, SYS_newfstatat, SYS_ftruncate, SYS_pread64, SYS_close, SYS_exit,
+           SYS_madvise, SYS_openat, SYS_fstatfs, SYS_clock_gettime, SYS_rename},
           false) ||
-      any({SYS_futex, SYS_write}, true);
+      (g.keep_last && any({SYS_fallocate, SYS_fcntl, SYS_lseek, SYS_pwrite64}, false)) ||
+      any({SYS_futex, SYS_writev}, true);
   forbidden.start = forbidden.calls ||
                     any({SYS_openat, SYS_access, SYS_fcntl, SYS_fstat, SYS_newfstatat, SYS_close,
                          SYS_clone, SYS_clone3, SYS_mprotect, SYS_getppid, SYS_uname},
@@ -188,8 +202,9 @@ void leave_tsc() {
 
 void obey(const Forbidden& forbidden, bool all_threads) {
   g.clock_forbidden.store(true);  // whatever the filter says of sockets
-  const int64_t give_up_ns = safe_monotonic_ns() + kPatienceNs;
-  while (all_threads && g.clock_asked.load() && safe_monotonic_ns() < give_up_ns) ::usleep(100);
+  if (all_threads && has_writer()) {
+    wait_until([] { return !g.clock_asked.load(); }, kPatienceNs);
+  }
   if (forbidden.start) g.start_forbidden.store(true);
   if (forbidden.calls) g.calls_forbidden.store(true);
   if (forbidden.stack) Ring::may_ask.store(false);
@@ -206,14 +221,13 @@ void obey(const Forbidden& forbidden, bool all_threads) {
 }
 
 void pause_writer() {
-  if (g.run.load(std::memory_order_acquire) != kRunning || g.pid != ::getpid()) return;
+  if (!has_writer()) return;
   const Unnoticed unnoticed;
   g.pause_asked.store(true, std::memory_order_release);
-  const int64_t give_up_ns = safe_monotonic_ns() + kPatienceNs;
-  while (!g.writer_left.load(std::memory_order_acquire) && safe_monotonic_ns() < give_up_ns) {
-    sem_post(&g.wake);
-    ::usleep(100);
-  }
+  const auto left = [] { return g.writer_left.load(std::memory_order_acquire); };
+  sem_post(&g.wake);
+  wait_until(left, kPatienceNs);
+  if (left()) wait_until(writer_has_ended, kEndPatienceNs);
 }
 
 void resume_writer() {

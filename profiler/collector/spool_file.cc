@@ -11,6 +11,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/process_facts.h"
 #include "profiler/collector/ticks.h"
@@ -78,7 +80,7 @@ bool SpoolFile::create(const char* folder, uint32_t flush_ms, int64_t limit, boo
 }
 
 bool SpoolFile::write_header() {
-  const iovec parts[] = {{&header_, sizeof(header_)}, {facts_.text, facts_.bytes}};
+  iovec parts[] = {{&header_, sizeof(header_)}, {facts_.text, facts_.bytes}};
   if (end_ > 0) return true;
   if (!write_all(parts, 2)) return false;
   begin_ = middle_ = end_;
@@ -100,25 +102,29 @@ bool SpoolFile::still_ours() {
   return false;
 }
 
-bool SpoolFile::write_all(const iovec* parts, int count) {
+// Takes what is written off the parts.
+bool SpoolFile::write_all(iovec* parts, int count) {
   stuck_ = true;
-  if (!still_ours()) return false;
   off_t end = end_;
-  for (int i = 0; i < count; ++i) {
-    const char* data = static_cast<const char*>(parts[i].iov_base);
-    size_t left = parts[i].iov_len;
-    while (left > 0) {
-      const ssize_t written = ::write(fd_, data, left);
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) {
-        // A part of a chunk that stays would swallow the next one.
-        was_stuck_ = true;
-        if (::ftruncate(fd_, end_) != 0) close();
-        return false;
-      }
-      data += written;
-      left -= static_cast<size_t>(written);
-      end += written;
+  while (true) {
+    while (count > 0 && parts->iov_len == 0) ++parts, --count;
+    if (count == 0) break;
+    if (!still_ours()) return false;
+    const ssize_t written = ::writev(fd_, parts, count);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) {
+      // A part of a chunk that stays would swallow the next one.
+      was_stuck_ = true;
+      if (::ftruncate(fd_, end_) != 0) close();
+      return false;
+    }
+    end += written;
+    for (auto left = static_cast<size_t>(written); left > 0; ++parts, --count) {
+      const size_t taken = std::min(left, parts->iov_len);
+      left -= taken;
+      parts->iov_base = static_cast<char*>(parts->iov_base) + taken;
+      parts->iov_len -= taken;
+      if (parts->iov_len > 0) break;
     }
   }
   end_ = end;
@@ -130,9 +136,9 @@ bool SpoolFile::append(Thread thread, const char* first, size_t first_bytes, con
                        size_t second_bytes) {
   const auto bytes = static_cast<uint32_t>(first_bytes + second_bytes);
   spool::ChunkHeader head{spool::kChunkMagic, thread.tid, bytes, thread.ordinal};
-  const iovec parts[] = {{&head, sizeof(head)},
-                         {const_cast<char*>(first), first_bytes},
-                         {const_cast<char*>(second), second_bytes}};
+  iovec parts[] = {{&head, sizeof(head)},
+                   {const_cast<char*>(first), first_bytes},
+                   {const_cast<char*>(second), second_bytes}};
   return write_all(parts, 3);
 }
 

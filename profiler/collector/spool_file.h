@@ -61,7 +61,7 @@ class SpoolFile {
  private:
   bool still_ours();
   bool disk_is_short(off_t bytes) const;
-  bool write_all(const iovec* parts, int count);
+  bool write_all(iovec* parts, int count);
   bool give_up(std::string_view definitions);
   bool append(Thread thread, const char* first, size_t first_bytes, const char* second,
               size_t second_bytes);

@@ -39,6 +39,9 @@ struct State {
   std::atomic<std::atomic<uint32_t>*> same_process{nullptr};
   pid_t pid = 0;
   std::atomic<bool> writer_left{false};
+  // Held by the writer thread until it has ended, when the kernel marks it (robust mutex): after
+  // writer_left it still makes the system calls of its end.
+  pthread_mutex_t writer_lives{};
   std::atomic<bool> pause_asked{false};  // the writer thread leaves, for a while
   // The program has forbidden itself what a recording needs on its threads, or to begin one.
   std::atomic<bool> calls_forbidden{false}, start_forbidden{false};
@@ -73,6 +76,7 @@ extern State g;
 
 // Writer thread, or the last thread of the program when it has left.
 void* writer_main(void* unused);
+bool writer_has_ended();
 void write_everything(bool stopping);
 void finish();
 

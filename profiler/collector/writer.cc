@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The writer thread: moves the rings, the definitions and the counters into the spool file.
+#include <errno.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -202,8 +204,17 @@ void finish() {
   g.run.store(kStopped, std::memory_order_release);
 }
 
+bool writer_has_ended() {
+  if (!g.writer_left.load(std::memory_order_acquire)) return false;
+  const int taken = pthread_mutex_trylock(&g.writer_lives);
+  if (taken == EOWNERDEAD) pthread_mutex_consistent(&g.writer_lives);
+  if (taken == 0 || taken == EOWNERDEAD) pthread_mutex_unlock(&g.writer_lives);
+  return taken != EBUSY;
+}
+
 void* writer_main(void*) {
   may_ask_time = true;
+  pthread_mutex_lock(&g.writer_lives);
   (void)g.file.write_header();
   read_clock(false);
   int64_t clock_pause_ns = kFirstClockNs, clock_ns = safe_monotonic_ns() + clock_pause_ns;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Actions on what a process is and has: NVTX, descriptors, limits, folders, privileges, sandboxes.
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -7,6 +8,7 @@
 #include <linux/seccomp.h>
 #include <nvtx3/nvToolsExt.h>
 #include <nvtx3/nvToolsExtPayload.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -18,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "script.h"
@@ -219,6 +222,50 @@ static void do_no_proc(const char* argument, struct Block block) {
 
 // ---------------------------------------------------------------- sandboxes
 
+static int never[2];  // a pipe: to wait in read(), which sandboxes allow
+static volatile int starving;
+
+static double now_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1e3 + now.tv_nsec * 1e-6;
+}
+static void do_compute(const char* argument, struct Block block) {
+  for (const double end_ms = now_ms() + atoi(argument); now_ms() < end_ms;) {
+  }
+}
+static void* run_starver(void* argument) {
+  const struct sched_param first = {.sched_priority = 1};
+  sched_setscheduler(0, SCHED_FIFO, &first);
+  starving = 1;
+  do_compute(argument, (struct Block){NULL, NULL});
+  char byte;
+  read(never[0], &byte, 1);
+  return NULL;
+}
+
+// For a while the threads that the program did not make itself get no processor, if it may do that.
+static void do_starve(const char* argument, struct Block block) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  DIR* tasks = opendir("/proc/self/task");
+  for (struct dirent* task; tasks != NULL && (task = readdir(tasks)) != NULL;) {
+    const pid_t number = atoi(task->d_name);
+    if (number == 0 || number == gettid()) continue;
+    sched_setaffinity(number, sizeof(one), &one);
+  }
+  if (tasks != NULL) closedir(tasks);
+  pthread_attr_t there;
+  pthread_attr_init(&there);
+  pthread_attr_setaffinity_np(&there, sizeof(one), &one);
+  pthread_t starver;
+  if (pipe(never) == 0 && pthread_create(&starver, &there, run_starver, (void*)argument) == 0) {
+    pthread_detach(starver);
+    while (!starving) sched_yield();
+  }
+}
+
 static void do_no_clock_counter(const char* argument, struct Block block) {
   prctl(PR_SET_TSC, PR_TSC_SIGSEGV);
 }
@@ -300,6 +347,8 @@ const struct Action kStateActions[] = {{"nvtx", do_nvtx},
                                        {"mount_namespace", do_mount_namespace},
                                        {"process_namespace", do_process_namespace},
                                        {"no_proc", do_no_proc},
+                                       {"compute", do_compute},
+                                       {"starve", do_starve},
                                        {"no_clock_counter", do_no_clock_counter},
                                        {"strict", do_strict},
                                        {"sandbox", do_sandbox},
