@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <fstream>
 #include <list>
 #include <map>
+#include <string>
 
 #include "common/error.h"
 #include "common/units.h"
@@ -19,6 +21,7 @@
 #include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
+#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -170,11 +173,16 @@ RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
             k * static_cast<int64_t>(step.ops.size()));
 }
 
-RC_GTEST_PROP(PlanProperty, SameInputSameBytes, (uint64_t seed)) {
+RC_GTEST_PROP(PlanProperty, SameInputSameBytesAndTheyCanBeRead, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   const DeviceModel device = random_device(seed);
-  RC_ASSERT(to_json(make_schedule(step, device, {}).schedule) ==
-            to_json(make_schedule(step, device, {}).schedule));
+  Schedule schedule = make_schedule(step, device, {}).schedule;
+  RC_ASSERT(to_json(schedule) == to_json(make_schedule(step, device, {}).schedule));
+  schedule.trace_path = "trace.db";
+  schedule.trace_sha256 = std::string(64, '0');
+  const test::TemporaryDirectory folder;
+  std::ofstream(folder / "schedule.json") << to_json(schedule);
+  RC_ASSERT(to_json(load_schedule(folder / "schedule.json")) == to_json(schedule));
 }
 
 // A cache that forgets the least recently used block first, in blocks.
