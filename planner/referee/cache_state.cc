@@ -10,8 +10,8 @@
 
 namespace preserve {
 
-CacheState::CacheState(const DeviceModel& device, size_t tensors)
-    : device_(&device), tensors_(tensors) {
+CacheState::CacheState(const DeviceModel& device, size_t tensors, double waiting_age)
+    : device_(&device), waiting_age_(waiting_age), tensors_(tensors) {
   const bool measured = !device.survival.empty();
   oldest_bytes_ = static_cast<double>(measured ? device.survival.back().footprint_bytes
                                                : device.cache_budget_bytes);
@@ -20,7 +20,8 @@ CacheState::CacheState(const DeviceModel& device, size_t tensors)
 
 double CacheState::age_of(const Fragment& fragment) const {
   const double age_bytes = clock_bytes_ - fragment.since_bytes;
-  return fragment.is_read() ? age_bytes : age_bytes + reread_bytes_ - fragment.since_reread;
+  if (fragment.is_read()) return age_bytes;
+  return waiting_age_ * (age_bytes + reread_bytes_ - fragment.since_reread);
 }
 
 double CacheState::resident_bytes(int32_t tensor, int64_t begin, int64_t end) const {
@@ -46,17 +47,20 @@ double CacheState::touched_at(int32_t tensor, int64_t at) const {
                              : clock_bytes_ - age_of(*fragment);
 }
 
-void CacheState::reread(int32_t tensor, int64_t begin, double bytes) {
-  const Fragment* reread = find(tensor, begin);
-  if (reread == nullptr || bytes <= 0) return;
-  const double since_bytes = reread->since_bytes;
+double CacheState::fetched_at(int32_t tensor, int64_t at) const {
+  const Fragment* fragment = find(tensor, at);
+  return fragment == nullptr ? clock_bytes_ : fragment->since_bytes;
+}
+
+void CacheState::reread(double fetched_at, double bytes) {
+  if (bytes <= 0) return;
   reread_bytes_ += bytes;
   const auto waits = [&](int32_t fetched) {
     bool any = false;
     for (Fragment& fragment : tensors_[as_index(fetched)]) {
       if (fragment.is_read()) continue;
       any = true;
-      if (fragment.since_bytes < since_bytes) fragment.since_reread += bytes;
+      if (fragment.since_bytes < fetched_at) fragment.since_reread += bytes;
     }
     return any;
   };

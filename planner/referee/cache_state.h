@@ -14,7 +14,8 @@ namespace preserve {
 
 class CacheState {
  public:
-  CacheState(const DeviceModel& device, size_t tensors);
+  // What was fetched and has not been read counts as `waiting_age` times as old as it is.
+  CacheState(const DeviceModel& device, size_t tensors, double waiting_age);
 
   // The clock of ages: bytes touched since the beginning. What is prefetched and then read counts
   // once, when it is prefetched.
@@ -36,8 +37,10 @@ class CacheState {
     waiting_.push_back(tensor);
   }
   double reread_bytes() const { return reread_bytes_; }
-  // `bytes` of what was fetched at `begin` are read, and are still cached.
-  void reread(int32_t tensor, int64_t begin, double bytes);
+  // Of what was fetched when clock_bytes() was fetched_at(), `bytes` are still cached, and have been
+  // read.
+  double fetched_at(int32_t tensor, int64_t at) const;
+  void reread(double fetched_at, double bytes);
 
   // All that later reads can tell of the cache. Ages at which the survival curve is flat are alike,
   // and what is as old as the last of them is left out where nothing survives it.
@@ -67,6 +70,7 @@ class CacheState {
   }
 
   const DeviceModel* device_;
+  double waiting_age_ = 1;
   double oldest_bytes_ = 0, last_ = 0;  // from that age on the curve is flat
   std::vector<Fragments> tensors_;
   std::vector<int32_t> waiting_;  // tensors of which something may wait to be read

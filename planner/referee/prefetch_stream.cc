@@ -69,7 +69,10 @@ void PrefetchStream::open_window(size_t window, int64_t step, double now_ns) {
 void PrefetchStream::close_window(size_t window, int64_t step) {
   for (auto batch = queue_.begin(); batch != queue_.end(); ++batch) {
     if (batch->window != window || batch->step != step) continue;
-    if (batch == queue_.begin() && moving_) finish_current(1 - remaining_ns_ / transfer_ns_);
+    if (batch == queue_.begin() && moving_) {
+      arrive(1 - remaining_ns_ / transfer_ns_);
+      end_transfer();
+    }
     queue_.erase(batch);
     return;
   }
@@ -79,13 +82,16 @@ bool PrefetchStream::overtaken(const Prefetch& prefetch, int64_t step) const {
   return last_start_[as_index(prefetch.consumer)] >= step + (prefetch.next_step ? 1 : 0);
 }
 
-// Ends the transfer under way if the consumer, which starts, overtakes it.
+// Of the transfer under way the consumer, which starts, finds what has arrived. A kernel moves the
+// rest all the same, until the consumer has read it.
 void PrefetchStream::cut_for(int32_t consumer) {
   const Batch& batch = queue_.front();
   const Prefetch& current = orders_->prefetches[orders_->windows[batch.window].first + batch.next];
   if (current.consumer != consumer || !overtaken(current, batch.step)) return;
-  finish_current(1 - remaining_ns_ / transfer_ns_);
-  pass_over_during(consumer);
+  arrive(1 - remaining_ns_ / transfer_ns_);
+  late_ = consumer;
+  demand_bytes_per_ns_ = 0;  // fetched once: the consumer takes them along
+  if (rates_.stops_with_window) end_transfer();
 }
 
 void PrefetchStream::pass_over_during(int32_t consumer) {
@@ -93,9 +99,9 @@ void PrefetchStream::pass_over_during(int32_t consumer) {
   if (runs && !rates_.stops_with_window) passing_ = consumer;
 }
 
-// Ends the transfer under way after `share_done` of it: the front of the range has arrived.
-void PrefetchStream::finish_current(double share_done) {
-  Batch& batch = queue_.front();
+// After `share_done` of the transfer under way: the front of the range has arrived.
+void PrefetchStream::arrive(double share_done) {
+  const Batch& batch = queue_.front();
   const size_t index = orders_->windows[batch.window].first + batch.next;
   const Prefetch& prefetch = orders_->prefetches[index];
   const auto length = static_cast<double>(prefetch.end - prefetch.begin);
@@ -103,8 +109,12 @@ void PrefetchStream::finish_current(double share_done) {
   cache_.fetch(prefetch.tensor, prefetch.begin, prefetch.begin + arrived, since_bytes_,
                since_reread_);
   waiting_[index] = static_cast<double>(arrived);
+}
+
+void PrefetchStream::end_transfer() {
   moving_ = false;
-  ++batch.next;
+  late_ = kNone;
+  ++queue_.front().next;
 }
 
 void PrefetchStream::start_transfer(double now_ns) {

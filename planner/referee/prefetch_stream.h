@@ -81,6 +81,7 @@ class PrefetchStream {
   void consumer_ends(int32_t consumer) {
     running_[as_index(consumer)] = 0;
     if (passing_ == consumer) passing_ = kNone;
+    if (late_ == consumer) end_transfer();
   }
   double arrived_bytes(size_t prefetch) const { return read_[prefetch]; }
 
@@ -108,7 +109,9 @@ class PrefetchStream {
     remaining_ns_ -= moved_ns;
     cache_.pass(moved_ns * demand_bytes_per_ns_);
     // Less than the time of a thousandth of a byte is the rounding of the clock, not a transfer.
-    if (remaining_ns_ * rates_.rate_bytes_per_ns < 1e-3) finish_current(1);
+    if (remaining_ns_ * rates_.rate_bytes_per_ns >= 1e-3) return;
+    if (late_ == kNone) arrive(1);
+    end_transfer();
   }
   // Nothing is under way then: a window has been closed, or the step has waited for it.
   void start_next_step();
@@ -129,7 +132,8 @@ class PrefetchStream {
   void cut_for(int32_t consumer);
   bool overtaken(const Prefetch& prefetch, int64_t step) const;
   void pass_over_during(int32_t consumer);
-  void finish_current(double share_done);
+  void arrive(double share_done);
+  void end_transfer();
 
   const StreamRates& rates_;
   CacheState& cache_;
@@ -140,7 +144,8 @@ class PrefetchStream {
   std::deque<Batch> queue_;
   bool moving_ = false;      // the front batch's prefetch `next` is being transferred
   int paused_ = 0;           // by so many operators
-  int32_t passing_ = kNone;  // the running consumer whose late bytes it passes over
+  int32_t late_ = kNone;     // the running consumer that has overtaken that transfer
+  int32_t passing_ = kNone;  // the running consumer over all of whose bytes it passes
   double transfer_ns_ = 0, remaining_ns_ = 0;  // alone
   double demand_bytes_per_ns_ = 0;
   double since_reread_ = 0;

@@ -12,13 +12,21 @@
 
 namespace preserve {
 
+// What waits in a cache nearly full is lost by whole tensors where a stream of its own, whose
+// progress beside the operators is known to about so much, is a little early. A search finds plans
+// at that edge.
+static double waiting_age(const DeviceModel& device, const EngineHardware& hardware) {
+  constexpr double kEarly = 1.1;
+  return hardware.stream.stops_with_window || device.survival.empty() ? 1 : kEarly;
+}
+
 StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
                        const DeviceModel& device, const EngineHardware& hardware,
                        const std::vector<OpModel>& models)
     : order_(order),
       hardware_(hardware),
       models_(models),
-      cache_(device, step.tensors.size()),
+      cache_(device, step.tensors.size(), waiting_age(device, hardware)),
       kept_(cache_),
       stream_(hardware.stream, cache_) {
   const size_t count = step.ops.size();
@@ -113,6 +121,7 @@ void StepEngine::begin() {
   result_.ops.resize(count);
   result_.arrived_bytes.assign(orders_->prefetches.size(), 0);
   result_.hit_prefetch_bytes.assign(orders_->prefetches.size(), 0);
+  fetched_at_.assign(orders_->prefetches.size(), 0);
   release_ready();
 }
 
@@ -278,6 +287,7 @@ double StepEngine::read_operands(size_t op) {
     result_.arrived_bytes[prefetch] = arrived;
     result_.hit_prefetch_bytes[prefetch] = hit;
     prefetched_bytes += hit;
+    fetched_at_[prefetch] = cache_.fetched_at(planned.tensor, planned.begin);
   }
   double missing_bytes = 0, hit_bytes = 0, touched_bytes = 0;
   const std::span<const Access> accesses = of(op, accesses_, first_access_);
@@ -293,10 +303,6 @@ double StepEngine::read_operands(size_t op) {
   // All that the operator touches is one block, as old as its first byte.
   prefetched_bytes = std::min(prefetched_bytes, touched_bytes);
   running_[op].touched_bytes = touched_bytes - prefetched_bytes;
-  for (const uint32_t prefetch : prefetches) {
-    const Prefetch& planned = orders_->prefetches[prefetch];
-    cache_.reread(planned.tensor, planned.begin, result_.hit_prefetch_bytes[prefetch]);
-  }
   const double since_bytes = cache_.clock_bytes() - prefetched_bytes;
   for (const Access& access : accesses) {
     cache_.touch(access.tensor, access.begin, access.end, since_bytes);
@@ -310,6 +316,9 @@ void StepEngine::finish(int32_t op) {
   EngineOp& done = result_.ops[index];
   done.dur_ns = clock_[kReal] - done.start_ns;
   cache_.pass(running.touched_bytes);
+  for (const uint32_t prefetch : of(index, prefetches_by_consumer_, first_of_consumer_)) {
+    cache_.reread(fetched_at_[prefetch], result_.hit_prefetch_bytes[prefetch]);
+  }
   if (running.misses_ns > 0) {
     demand_bytes_per_ns_ -= running.demand_bytes_per_ns;
     if (--memory_operators_ == 0) demand_bytes_per_ns_ = 0;  // no rounding is carried on

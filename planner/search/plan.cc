@@ -184,7 +184,7 @@ class Planner {
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
     const WindowRing ring(step_, problem(), windows_);
-    PlanSearch search(*referee_, ring, limits());
+    PlanSearch search(*referee_, ring, limits(all));
     std::vector<SearchResult> judged;
     judged.reserve(all.size());
     for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
@@ -231,15 +231,21 @@ class Planner {
     }
   }
 
-  // The search lets no window grow beyond what the flow supplies in the step as recorded; a start
-  // may have more. In the step with the plan the flow supplies more, beside operators whose reads
-  // hit, but less of it then arrives in time.
-  PlanLimits limits() const {
+  // The search lets no window grow beyond what the flow supplies, in the step as recorded or given
+  // one of the plans, whose hits leave more of the memory to the stream.
+  PlanLimits limits(const std::vector<Start>& starts) const {
     PlanLimits limits{problem().budget_bytes, device_.window_cost_ns, options_.min_prefetch_bytes,
                       std::vector<int64_t>(windows_.size(), 0)};
-    for (const Window& window : problem().windows) {
-      const auto at = std::lower_bound(windows_.begin(), windows_.end(), window.ordinal);
-      limits.most_bytes[as_index(at - windows_.begin())] = window.capacity_bytes;
+    const auto at_most = [&](int32_t ordinal, int64_t bytes) {
+      const auto at = std::lower_bound(windows_.begin(), windows_.end(), ordinal);
+      int64_t& most = limits.most_bytes[as_index(at - windows_.begin())];
+      most = std::max(most, bytes);
+    };
+    for (const Window& window : problem().windows) at_most(window.ordinal, window.capacity_bytes);
+    for (const Start& start : starts) {
+      for (const PlannedWindow& window : start.windows) {
+        at_most(window.ordinal, window.capacity_bytes);
+      }
     }
     return limits;
   }
