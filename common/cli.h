@@ -30,7 +30,6 @@ class Console {
   enum class Color { automatic, always, never };
 
   void configure(bool quiet, int verbosity, Color color);
-  bool quiet() const { return quiet_; }
   int verbosity() const { return verbosity_; }
 
   void info(std::string_view text);     // progress in words; not with -q

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/hash.h"
 #include "profiler/gpu/call_pairing.h"
 #include "profiler/import/known_devices.h"
 
@@ -20,11 +21,6 @@ constexpr gpu::PairConfidence kPaired{.alone = 0.9, .in_group = 0.72, .by_functi
 constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-  return hash * 0xff51afd7ed558ccdu;
-}
 
 // Kernels that read the operands of the operator around them, and not what another kernel of the
 // same operator left (split-k reductions, copies, activation functions).
@@ -219,7 +215,7 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
 void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
   std::stable_sort(group.begin(), group.end(), ByStream());
   uint64_t signature = group.size();
-  for (const GpuActivity& activity : group) signature = mix(signature, activity.name);
+  for (const GpuActivity& activity : group) signature = mixed_hash(signature, activity.name);
   const auto [entry, fresh] =
       graphs_.try_emplace(signature, static_cast<uint32_t>(graphs_.size() + 1));
   if (fresh) note_replayed(group);
