@@ -146,6 +146,19 @@ std::string qualified_name(std::string_view mangled) {
   return out;
 }
 
+bool reads_operands(KernelClass kernel_class) {
+  switch (kernel_class) {
+    case KernelClass::elementwise:
+    case KernelClass::reduction:
+    case KernelClass::copy:
+    case KernelClass::sampling:
+    case KernelClass::kv_store:
+      return false;
+    default:
+      return true;
+  }
+}
+
 const char* to_text(KernelClass kernel_class) {
   return kClassNames[static_cast<size_t>(kernel_class)];
 }

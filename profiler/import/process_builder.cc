@@ -22,22 +22,6 @@ constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
 
-// Kernels that read the operands of the operator around them, and not what another kernel of the
-// same operator left (split-k reductions, copies, activation functions).
-bool has_operands_of_its_own(gpu::KernelClass kernel_class) {
-  switch (kernel_class) {
-    case gpu::KernelClass::matmul:
-    case gpu::KernelClass::experts:
-    case gpu::KernelClass::attention:
-    case gpu::KernelClass::embedding:
-    case gpu::KernelClass::norm:
-    case gpu::KernelClass::other:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // Names like layers.3.mlp.gate_up are module paths; "ProfilerStep#6" or "forward pass" are not.
 bool is_module_path(std::string_view name) {
   bool dot = false;
@@ -254,11 +238,10 @@ void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out
       continue;
     }
     if (activity.launched) locate(activity, open);
-    const gpu::KernelClass kernel = identity(activity.name).kernel_class;
-    const bool may_be_paired =
-        !waiting_calls_.empty() && activity.launched && activity.thread == calling_thread &&
-        !activity.is_copy && !activity.from_replay && activity.communication == 0 &&
-        (kernel == gpu::KernelClass::collective || kernel == gpu::KernelClass::p2p);
+    const bool may_be_paired = !waiting_calls_.empty() && activity.launched &&
+                               activity.thread == calling_thread && !activity.is_copy &&
+                               !activity.from_replay && activity.communication == 0 &&
+                               gpu::communicates(identity(activity.name).kernel_class);
     if (!may_be_paired || waiting_launches_.size() >= kWaitingLimit) {
       out.add(activity);
     } else {
@@ -369,8 +352,7 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   activity.range = static_cast<uint32_t>(keep_range(open, process_of(activity)).value);
   activity.scope = open.back().scope;
   const gpu::KernelIdentity& kernel = identity(activity.name);
-  const bool communicates = kernel.kernel_class == gpu::KernelClass::collective ||
-                            kernel.kernel_class == gpu::KernelClass::p2p;
+  const bool communicates = gpu::communicates(kernel.kernel_class);
   // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
   if (activity.from_replay) {
     activity.scope = 0;
@@ -386,7 +368,7 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
     if (around.range.operands == 0 || activity.operands != 0) continue;
     if (communicates) {
       if (functions_.find(around.range.name) == functions_.end()) continue;
-    } else if (around.operands_taken || !has_operands_of_its_own(kernel.kernel_class)) {
+    } else if (around.operands_taken || !gpu::reads_operands(kernel.kernel_class)) {
       return;  // the innermost operator's main kernel has them already
     }
     around.operands_taken = true;

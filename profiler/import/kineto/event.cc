@@ -2,7 +2,6 @@
 #include "profiler/import/kineto/event.h"
 
 #include <fmt/format.h>
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
