@@ -298,6 +298,10 @@ ChildRun run_child_quietly(const std::vector<std::string>& argv,
   return run;
 }
 
+void write_through(std::string_view text) {
+  (void)!::write(STDERR_FILENO, text.data(), text.size());
+}
+
 std::filesystem::path sibling_tool(const std::string& name) {
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
   std::filesystem::path path = self.parent_path() / name;

@@ -129,6 +129,9 @@ ChildRun run_child_quietly(const std::vector<std::string>& argv,
                            const std::function<void()>& waiting = {},
                            const std::function<void(std::string_view)>& heard = {});
 
+// For `heard`: to our own standard error.
+void write_through(std::string_view text);
+
 // The tool of this name in the folder of the running one. input_error when it is missing.
 std::filesystem::path sibling_tool(const std::string& name);
 

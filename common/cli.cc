@@ -129,6 +129,12 @@ void Console::clear_progress() {
   progress_shown_ = false;
 }
 
+void require_file(std::string_view output, std::string_view what) {
+  if (output == "-") {
+    throw usage_error("{} is a database and cannot go to standard output: name a file", what);
+  }
+}
+
 int run_tool(int argc, char** argv, const ToolInfo& info,
              const std::function<void(CLI::App&)>& define, const std::function<int(Console&)>& body,
              bool allow_no_arguments) {

@@ -3,8 +3,6 @@
 // stdout, everything else on stderr), colour, progress, exit codes, and the one place that catches.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <functional>
 #include <string>
 #include <string_view>
@@ -30,7 +28,6 @@ class Console {
   enum class Color { automatic, always, never };
 
   void configure(bool quiet, int verbosity, Color color);
-  bool quiet() const { return quiet_; }
   int verbosity() const { return verbosity_; }
 
   void info(std::string_view text);     // progress in words; not with -q
@@ -55,6 +52,10 @@ class Console {
   bool progress_shown_ = false;
   int64_t progress_last_ns_ = 0;
 };
+
+// usage_error when `output` is standard output: `what` ("a trace") is a database, which needs a
+// file.
+void require_file(std::string_view output, std::string_view what);
 
 struct ToolInfo {
   std::string name;        // "preserve-tune"

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/fail_if.h"
 
-#include <charconv>
 #include <string_view>
 
 #include "common/error.h"
+#include "common/number.h"
 #include "common/text.h"
 
 namespace preserve {
@@ -12,11 +12,10 @@ namespace preserve {
 double parse_slower(const std::string& condition) {
   constexpr std::string_view kPrefix = "slower=";
   double percent = -1;
-  if (condition.starts_with(kPrefix) && condition.size() > kPrefix.size() + 1 &&
-      condition.back() == '%') {
-    const char* end = condition.data() + condition.size() - 1;
-    const auto parsed = std::from_chars(condition.data() + kPrefix.size(), end, percent);
-    if (parsed.ec != std::errc() || parsed.ptr != end) percent = -1;
+  if (condition.starts_with(kPrefix) && condition.ends_with('%')) {
+    std::string_view number = std::string_view(condition).substr(kPrefix.size());
+    number.remove_suffix(1);
+    percent = number_of<double>(number).value_or(-1);
   }
   if (!(percent >= 0 && percent < 100)) {
     throw usage_error("invalid --fail-if '{}': expected slower=N% with 0 <= N < 100",

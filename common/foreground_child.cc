@@ -17,6 +17,7 @@
 #include "common/environment.h"
 #include "common/error.h"
 #include "common/launcher_variables.h"
+#include "common/text.h"
 
 namespace preserve {
 namespace {
@@ -77,8 +78,12 @@ Program find_program(const std::string& command) {
   }
 }
 
-ChildResult run_child(const std::vector<std::string>& command,
-                      const std::vector<std::pair<std::string, std::string>>& environment) {
+int cannot_run(const std::string& command, const std::string& why, int code, Console& console) {
+  console.error(fmt::format("cannot run {}: {}", printable(command), why));
+  return code;
+}
+
+ChildResult run_child(const std::vector<std::string>& command, const Variables& environment) {
   ChildSetup setup;
   setup.argv = command;
   for (const auto& [name, value] : environment) setup.environment.push_back(name + "=" + value);
@@ -107,7 +112,7 @@ std::filesystem::path child_library(const std::string& file_name) {
   return library;
 }
 
-std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library) {
+Variables preloading(const std::filesystem::path& library) {
   const std::string before = environment_variable("LD_PRELOAD"),
                     options = environment_variable("ASAN_OPTIONS");
   const std::string no_order = "verify_asan_link_order=0";  // the program's own come later and win

@@ -5,10 +5,11 @@
 
 #include <filesystem>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "common/child_process.h"
+#include "common/cli.h"
+#include "common/environment.h"
 
 namespace preserve {
 
@@ -21,6 +22,8 @@ struct ChildResult {
   bool interrupted = false;  // SIGINT reached us while it ran
   bool started = true;       // false: exec failed and exit_code is 126 or 127
   std::string error;         // then why
+
+  int result() const { return interrupted ? kLauncherInterrupted : exit_code; }
 };
 
 // The file that would run, as execvp finds it, or the code (126, 127) and a reason.
@@ -30,17 +33,18 @@ struct Program {
   std::string error;
 };
 Program find_program(const std::string& command);
+// Says that `command` did not start, and why; returns `code`.
+int cannot_run(const std::string& command, const std::string& why, int code, Console& console);
 
 // `environment`: variables to set in the child only.
-ChildResult run_child(const std::vector<std::string>& command,
-                      const std::vector<std::pair<std::string, std::string>>& environment);
+ChildResult run_child(const std::vector<std::string>& command, const Variables& environment);
 
 // A library of ours that is loaded into the child: lib/preserve next to the folder of the running
 // tool. internal_error when it is missing.
 std::filesystem::path child_library(const std::string& file_name);
 // Variables by which `library` is loaded into the child before all others; what was preloaded
 // already stays. Programs with AddressSanitizer would not start with it unless told.
-std::vector<std::pair<std::string, std::string>> preloading(const std::filesystem::path& library);
+Variables preloading(const std::filesystem::path& library);
 // How libraries get into a program, by its file.
 enum class Loading {
   ours,          // by the loader of the C library that ours need, or not known (a script)

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -58,9 +57,8 @@ bool passes(const std::vector<std::string>& command, std::string_view option,
 }
 
 // -x NAME for each program of the job, between which stands a colon.
-std::vector<std::string> for_open_mpi(
-    std::vector<std::string> command,
-    const std::vector<std::pair<std::string, std::string>>& variables) {
+std::vector<std::string> for_open_mpi(std::vector<std::string> command,
+                                      const Variables& variables) {
   // mpirun takes one of both ways. What runs on this host has them from its environment.
   if (!environment_variable("OMPI_MCA_mca_base_env_list").empty() ||
       std::find(command.begin(), command.end(), "mca_base_env_list") != command.end()) {
@@ -87,9 +85,7 @@ std::vector<std::string> for_open_mpi(
 }
 
 // It passes on everything unless it was told otherwise; values that are given count in any case.
-std::vector<std::string> for_hydra(
-    std::vector<std::string> command,
-    const std::vector<std::pair<std::string, std::string>>& variables) {
+std::vector<std::string> for_hydra(std::vector<std::string> command, const Variables& variables) {
   std::vector<std::string> options;
   for (const auto& [name, value] : variables) {
     options.insert(options.end(), {"-genv", name, value});
@@ -110,8 +106,7 @@ std::vector<std::string> for_hydra(
 }
 
 // The list of --export with ours: names, and a value where the list has one to be put in front of.
-std::string exported(const std::string& listed,
-                     const std::vector<std::pair<std::string, std::string>>& variables) {
+std::string exported(const std::string& listed, const Variables& variables) {
   std::vector<std::string> words;
   bool all = false;
   std::istringstream list(listed);
@@ -135,9 +130,7 @@ std::string exported(const std::string& listed,
 }
 
 // Likewise, unless --export or its variable lists something else.
-std::vector<std::string> for_slurm(
-    std::vector<std::string> command,
-    const std::vector<std::pair<std::string, std::string>>& variables) {
+std::vector<std::string> for_slurm(std::vector<std::string> command, const Variables& variables) {
   constexpr std::string_view kExport = "--export";
   const size_t end = end_of_options(command);
   for (size_t i = 1; i < end; ++i) {
@@ -203,9 +196,8 @@ JobLauncher job_launcher(const std::string& program) {
   return JobLauncher::none;
 }
 
-std::vector<std::string> passing_on(
-    std::vector<std::string> command, JobLauncher launcher,
-    const std::vector<std::pair<std::string, std::string>>& variables) {
+std::vector<std::string> passing_on(std::vector<std::string> command, JobLauncher launcher,
+                                    const Variables& variables) {
   if (launcher == JobLauncher::open_mpi) return for_open_mpi(std::move(command), variables);
   if (launcher == JobLauncher::hydra) return for_hydra(std::move(command), variables);
   if (launcher == JobLauncher::slurm) return for_slurm(std::move(command), variables);

@@ -4,8 +4,9 @@
 #pragma once
 
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "common/environment.h"
 
 namespace preserve {
 
@@ -17,9 +18,8 @@ JobLauncher job_launcher(const std::string& program);
 
 // The command with what makes `variables` reach the ranks on every host. A value that the command
 // gives LD_PRELOAD itself stays behind ours.
-std::vector<std::string> passing_on(
-    std::vector<std::string> command, JobLauncher launcher,
-    const std::vector<std::pair<std::string, std::string>>& variables);
+std::vector<std::string> passing_on(std::vector<std::string> command, JobLauncher launcher,
+                                    const Variables& variables);
 
 // Hosts that the command, a file that it names or, without either, the variables of the launcher or
 // the batch system list; empty: this one alone, or not known.

@@ -112,10 +112,8 @@ std::vector<int64_t> other_ranks(const TraceDb& db, int64_t rank, StepPhase phas
 // them all, from the copy of the trace that is written.
 void align_steps(const TuneOptions& options, const DeviceModel& device, const TraceDb& db,
                  std::vector<Task>& tasks, Console& console) {
+  require_file(options.workload.trace_out, "--trace-out: a trace");
   OutputFile copy(options.workload.trace_out, options.force);
-  if (copy.is_stdout()) {
-    throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
-  }
   std::vector<align::AlignedStep> all;
   for (Task& task : tasks) {
     align::AlignedStep planned =

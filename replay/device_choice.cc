@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/device_choice.h"
 
-#include <charconv>
-
 #include "common/error.h"
+#include "common/number.h"
 #include "common/text.h"
 
 namespace preserve {
@@ -14,10 +13,8 @@ DeviceChoice parse_device(std::string_view text) {
   if (text == "cpu") return {DeviceChoice::Kind::cpu};
   if (text == "cuda") return {DeviceChoice::Kind::gpu};
   if (text.starts_with(kPrefix)) {
-    DeviceChoice choice{DeviceChoice::Kind::gpu, -1};
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + kPrefix.size(), end, choice.ordinal);
-    if (error == std::errc() && rest == end && choice.ordinal >= 0) return choice;
+    const auto ordinal = number_of<int>(text.substr(kPrefix.size()));
+    if (ordinal && *ordinal >= 0) return {DeviceChoice::Kind::gpu, *ordinal};
   }
   throw usage_error(
       "invalid --device \"{}\": expected auto, cpu or cuda:N with the number of a GPU",

@@ -346,7 +346,7 @@ int run_replay(Console& console, const ReplayArguments& arguments, const ReplayW
     return measure_on_rank(console, arguments, world, arguments.worker, false);
   }
   check_launch_options(arguments.launch, arguments.words);
-  if (arguments.output == "-") throw usage_error("replay.db is a database: -o needs a file name");
+  require_file(arguments.output, "replay.db");
   refuse_input_as_output(arguments.output, {arguments.request.trace, arguments.request.schedule,
                                             arguments.device_file});
   if (!gpu_of(arguments)) refuse_gpu_options(arguments);

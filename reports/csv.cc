@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
+#include <iterator>
 #include <optional>
 #include <variant>
 
@@ -48,8 +48,7 @@ class Csv {
 };
 
 // One row per operator of the step and scenario; without a schedule one scenario called "recorded".
-std::string operators(const Report& report) {
-  Csv csv("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns,hot_ns");
+void operators(const Report& report, Csv& csv) {
   const auto row = [&](const std::string& scenario, const OperatorTimes& op) {
     csv.row({scenario, int64_t{op.ordinal}, op.name, op.kind, cell(op.recorded_ns),
              cell(op.predicted_ns), cell(op.baseline_ns), cell(op.prefetch_ns), cell(op.hot_ns)});
@@ -62,37 +61,27 @@ std::string operators(const Report& report) {
       row("recorded", {op.ordinal, op.name, op.kind, op.dur_ns, {}, {}, {}});
     }
   }
-  return csv.finish();
 }
 
-std::string gains(const Report& report) {
-  Csv csv(
-      "scenario,operator,kind,operators,recorded_ns,baseline_ns,prefetch_ns,saved_ns,"
-      "predicted_saved_ns");
+void gains(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     for (const OperatorGain& gain : operator_gains(scenario)) {
       csv.row({scenario.label, gain.name, gain.kind, gain.operators, gain.recorded_ns,
                gain.baseline_ns, gain.prefetch_ns, gain.saved_ns(), gain.predicted_saved_ns});
     }
   }
-  return csv.finish();
 }
 
-std::string verdicts(const Report& report) {
-  Csv csv("scenario,verdict,basis,mark,low,estimate,high");
+void verdicts(const Report& report, Csv& csv) {
   for (const Headline& headline : report.headlines) {
     for (const Headline::Mark& mark : headline.marks) {
       csv.row({headline.label, headline.verdict, headline.basis, mark.name, cell(mark.low),
                mark.estimate, cell(mark.high)});
     }
   }
-  return csv.finish();
 }
 
-std::string arms(const Report& report) {
-  Csv csv(
-      "scenario,arm,samples,pairs,step_low_ns,step_ns,step_high_ns,speedup_low,speedup,"
-      "speedup_high,discarded");
+void arms(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     if (!scenario.measured) continue;
     for (const Arm& arm : scenario.measured->arms) {
@@ -109,11 +98,9 @@ std::string arms(const Report& report) {
                speedup(&Interval::estimate), speedup(&Interval::high), discarded});
     }
   }
-  return csv.finish();
 }
 
-std::string samples(const Report& report) {
-  Csv csv("scenario,arm,pair,step_ns,discarded");
+void samples(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     if (!scenario.measured) continue;
     for (const Arm& arm : scenario.measured->arms) {
@@ -123,23 +110,17 @@ std::string samples(const Report& report) {
       }
     }
   }
-  return csv.finish();
 }
 
-std::string why(const Report& report) {
-  Csv csv("scenario,part,bar,total,dur_ns");
+void why(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     for (const WhyBar& bar : scenario.why) {
       csv.row({scenario.label, bar.part, bar.name, int64_t{bar.total}, bar.dur_ns});
     }
   }
-  return csv.finish();
 }
 
-std::string windows(const Report& report) {
-  Csv csv(
-      "scenario,ordinal,window,usable_ns,capacity_bytes,used_bytes,predicted_saved_ns,binds,"
-      "shadow_price_ns_per_mib");
+void windows(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     for (const Window& window : scenario.plan.windows) {
       csv.row({scenario.label, int64_t{window.ordinal}, window.name, window.usable_ns,
@@ -147,13 +128,9 @@ std::string windows(const Report& report) {
                window.shadow_price_ns_per_mib});
     }
   }
-  return csv.finish();
 }
 
-std::string prefetches(const Report& report) {
-  Csv csv(
-      "scenario,window_ordinal,tensor,offset_bytes,length_bytes,consumer_ordinal,consumer,"
-      "next_step,predicted_saved_ns");
+void prefetches(const Report& report, Csv& csv) {
   for (const Scenario& scenario : report.scenarios) {
     for (const Window& window : scenario.plan.windows) {
       for (const Prefetch& p : window.prefetches) {
@@ -163,11 +140,9 @@ std::string prefetches(const Report& report) {
       }
     }
   }
-  return csv.finish();
 }
 
-std::string ranks(const Report& report) {
-  Csv csv("rank,process,steps,wall_ns,class,exclusive_ns,busy_ns,operators");
+void ranks(const Report& report, Csv& csv) {
   for (const RankTime& rank : report.time_use.ranks) {
     for (size_t c = 0; c < kTimeClasses.size(); ++c) {
       const ClassTime& time = rank.classes[c];
@@ -175,24 +150,19 @@ std::string ranks(const Report& report) {
                std::string(kTimeClasses[c]), time.exclusive_ns, time.busy_ns, time.operators});
     }
   }
-  return csv.finish();
 }
 
-std::string collectives(const Report& report) {
-  Csv csv("function,bytes,dtype,ranks,count,min_ns,p10_ns,median_ns,p90_ns,max_ns,total_ns");
+void collectives(const Report& report, Csv& csv) {
   for (const CollectiveGroup& group : report.time_use.collectives) {
     csv.row({group.function, cell(group.bytes), group.dtype, cell(group.ranks), group.count,
              group.min_ns, group.p10_ns, group.median_ns, group.p90_ns, group.max_ns,
              group.total_ns});
   }
-  return csv.finish();
 }
 
 // A row per quantity that has an interval or a judgement; operators and windows have tables of
 // their own.
-std::string changes(const Report& report) {
-  Csv csv(
-      "earlier,quantity,scenario,before_low,before,before_high,after_low,after,after_high,change");
+void changes(const Report& report, Csv& csv) {
   for (const Earlier& run : report.earlier) {
     csv.row({run.path, "step_ns", Cell(), Cell(), cell(run.step_ns.before), Cell(), Cell(),
              cell(run.step_ns.after), Cell(), run.step_word});
@@ -202,24 +172,18 @@ std::string changes(const Report& report) {
                change.word});
     }
   }
-  return csv.finish();
 }
 
-std::string operator_changes(const Report& report) {
-  Csv csv("earlier,operator,kind,before_operators,after_operators,before_ns,after_ns");
+void operator_changes(const Report& report, Csv& csv) {
   for (const Earlier& run : report.earlier) {
     for (const OperatorChange& op : run.operators) {
       csv.row({run.path, op.name, op.kind, cell(op.count.before), cell(op.count.after),
                cell(op.dur_ns.before), cell(op.dur_ns.after)});
     }
   }
-  return csv.finish();
 }
 
-std::string window_changes(const Report& report) {
-  Csv csv(
-      "earlier,scenario,ordinal,window,before_used_bytes,after_used_bytes,"
-      "before_predicted_saved_ns,after_predicted_saved_ns");
+void window_changes(const Report& report, Csv& csv) {
   for (const Earlier& run : report.earlier) {
     for (const WindowChange& window : run.windows) {
       csv.row({run.path, window.scenario, int64_t{window.ordinal}, window.name,
@@ -227,39 +191,65 @@ std::string window_changes(const Report& report) {
                cell(window.predicted_saved_ns.before), cell(window.predicted_saved_ns.after)});
     }
   }
-  return csv.finish();
 }
 
 struct NamedTable {
-  std::string_view name;
-  std::string (*write)(const Report&);
+  std::string_view name, header;
+  void (*write)(const Report&, Csv&);
 };
-constexpr std::array<NamedTable, 13> kTables{{{kOperatorsCsv, operators},
-                                              {"gains", gains},
-                                              {"verdicts", verdicts},
-                                              {"arms", arms},
-                                              {"samples", samples},
-                                              {"why", why},
-                                              {"windows", windows},
-                                              {"prefetches", prefetches},
-                                              {"ranks", ranks},
-                                              {"collectives", collectives},
-                                              {kChangesCsv, changes},
-                                              {"operator_changes", operator_changes},
-                                              {"window_changes", window_changes}}};
+constexpr NamedTable kTables[] = {
+    {kOperatorsCsv,
+     "scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,prefetch_ns,hot_ns",
+     operators},
+    {"gains",
+     "scenario,operator,kind,operators,recorded_ns,baseline_ns,prefetch_ns,saved_ns,"
+     "predicted_saved_ns",
+     gains},
+    {"verdicts", "scenario,verdict,basis,mark,low,estimate,high", verdicts},
+    {"arms",
+     "scenario,arm,samples,pairs,step_low_ns,step_ns,step_high_ns,speedup_low,speedup,"
+     "speedup_high,discarded",
+     arms},
+    {"samples", "scenario,arm,pair,step_ns,discarded", samples},
+    {"why", "scenario,part,bar,total,dur_ns", why},
+    {"windows",
+     "scenario,ordinal,window,usable_ns,capacity_bytes,used_bytes,predicted_saved_ns,binds,"
+     "shadow_price_ns_per_mib",
+     windows},
+    {"prefetches",
+     "scenario,window_ordinal,tensor,offset_bytes,length_bytes,consumer_ordinal,consumer,"
+     "next_step,predicted_saved_ns",
+     prefetches},
+    {"ranks", "rank,process,steps,wall_ns,class,exclusive_ns,busy_ns,operators", ranks},
+    {"collectives",
+     "function,bytes,dtype,ranks,count,min_ns,p10_ns,median_ns,p90_ns,max_ns,total_ns",
+     collectives},
+    {kChangesCsv,
+     "earlier,quantity,scenario,before_low,before,before_high,after_low,after,after_high,change",
+     changes},
+    {"operator_changes",
+     "earlier,operator,kind,before_operators,after_operators,before_ns,after_ns", operator_changes},
+    {"window_changes",
+     "earlier,scenario,ordinal,window,before_used_bytes,after_used_bytes,"
+     "before_predicted_saved_ns,after_predicted_saved_ns",
+     window_changes},
+};
 
 }  // namespace
 
 std::vector<std::string_view> csv_tables() {
   std::vector<std::string_view> names;
-  names.reserve(kTables.size());
+  names.reserve(std::size(kTables));
   for (const NamedTable& table : kTables) names.push_back(table.name);
   return names;
 }
 
 std::string to_csv(const Report& report, std::string_view name) {
   for (const NamedTable& table : kTables) {
-    if (table.name == name) return table.write(report);
+    if (table.name != name) continue;
+    Csv csv(table.header);
+    table.write(report, csv);
+    return csv.finish();
   }
   throw internal_error("a report has no table {}", name);
 }

@@ -3,6 +3,8 @@
 // (text.h); each printer escapes for its format.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "reports/model/report.h"
+#include "reports/text.h"
 
 namespace preserve::report {
 
@@ -57,6 +60,20 @@ struct Table {
 std::string html_table(const Table& table);
 // Without the caption, an empty line at the end; at most so many rows.
 std::string markdown_table(const Table& table, size_t most_rows = SIZE_MAX);
+
+// What a grid or an exploration begins with in Markdown.
+template <typename Report>
+std::string markdown_head(const char* title, const Report& report) {
+  std::string out =
+      fmt::format("### Preserve {}\n\n**{}**\n\n", title, markdown_prose(report.sentence));
+  for (const auto& earlier : report.earlier) {
+    out += fmt::format("{}\n\n", markdown_prose(earlier.sentence));
+  }
+  for (const std::string& warning : report.warnings) {
+    out += fmt::format("- {}\n", markdown_prose(warning));
+  }
+  return out;
+}
 
 // What both pages show.
 Table comparison_table(const std::vector<Scenario>& scenarios);

@@ -12,6 +12,7 @@
 
 #include "apply/library/own_files.h"
 #include "common/clock.h"
+#include "common/hash.h"
 #include "hooks/c_library.h"
 #include "hooks/unnoticed.h"
 
@@ -45,13 +46,11 @@ void share_board(const char* host) {
     job = launcher;
   }
   if (job == nullptr || *job == '\0') return;
-  uint64_t hash = 0xcbf29ce484222325;
-  for (; *job != '\0'; ++job) hash = (hash ^ static_cast<uint8_t>(*job)) * 0x100000001b3;
   char path[PATH_MAX];
   const std::string_view folder = state->plan.folder();
   const int length =
       std::snprintf(path, sizeof(path), "%.*s/%s.%016llx.board", static_cast<int>(folder.size()),
-                    folder.data(), host, static_cast<unsigned long long>(hash));
+                    folder.data(), host, static_cast<unsigned long long>(fnv_hash(job)));
   if (length <= 0 || static_cast<size_t>(length) >= sizeof(path)) return;
   if (void* shared = map_file(path, sizeof(Board), true))
     state->board = static_cast<Board*>(shared);

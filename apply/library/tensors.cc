@@ -10,6 +10,8 @@
 #include <cstring>
 #include <new>
 
+#include "common/hash.h"
+
 namespace preserve::apply {
 namespace {
 
@@ -23,9 +25,8 @@ T* map_array(size_t count) {
   return memory == MAP_FAILED ? nullptr : static_cast<T*>(memory);
 }
 
-uint64_t hash_of(std::string_view text) {  // FNV-1a
-  uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+uint64_t hash_of(std::string_view text) {
+  const uint64_t hash = fnv_hash(text);
   return hash ^ hash >> 32;
 }
 

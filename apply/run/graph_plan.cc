@@ -2,7 +2,6 @@
 #include "apply/run/graph_plan.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <optional>
 #include <set>
@@ -10,10 +9,10 @@
 #include "apply/kernel_name.h"
 #include "common/enum_words.h"
 #include "common/error.h"
+#include "common/number.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "db/trace_db.h"
-#include "planner/schedule/schedule_check.h"
 
 namespace preserve::apply {
 namespace {
@@ -37,12 +36,9 @@ std::optional<Operand> operand_of(const std::string& tensor) {
   if (at == std::string::npos) return std::nullopt;
   const size_t dot = tensor.rfind('.', at - 1);
   if (at == 0 || dot == std::string::npos || dot == 0) return std::nullopt;
-  Operand operand{tensor.substr(0, dot)};
-  const char* end = tensor.data() + tensor.size();
-  const auto [rest, error] =
-      std::from_chars(tensor.data() + at + kArgument.size(), end, operand.argument);
-  if (error != std::errc() || rest != end || operand.argument > UINT16_MAX) return std::nullopt;
-  return operand;
+  const auto argument = number_of<uint32_t>(std::string_view(tensor).substr(at + kArgument.size()));
+  if (!argument || *argument > UINT16_MAX) return std::nullopt;
+  return Operand{tensor.substr(0, dot), *argument};
 }
 
 class Compiler {
@@ -187,13 +183,8 @@ CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const FoldedStep&
                                      const std::vector<int64_t>& kernel_streams,
                                      const std::set<std::string>& regions,
                                      const PlanRequest& request) {
-  CompiledGraphPlan compiled = Compiler(schedule, step, kernel_streams, regions, request).compile();
-  const std::string file = compiled.content.encoded();
-  GraphPlanView view;
-  if (const char* error = view.open(std::as_bytes(std::span(file)))) {
-    throw input_error("{}: cannot be applied: as a plan, {}", request.schedule.string(), error);
-  }
-  return compiled;
+  return checked<GraphPlanView>(
+      Compiler(schedule, step, kernel_streams, regions, request).compile(), request);
 }
 
 CompiledGraphPlan compile_graph_plan(const Schedule& schedule, const PlanRequest& request) {

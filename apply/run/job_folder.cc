@@ -6,9 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -18,6 +16,7 @@
 #include "common/environment.h"
 #include "common/error.h"
 #include "common/foreground_child.h"
+#include "common/number.h"
 #include "common/private_folder.h"
 
 namespace preserve::apply {
@@ -57,9 +56,7 @@ void make_private(const fs::path& folder) {
 }
 
 bool runs(const fs::path& mark) {
-  const std::string name = mark.stem().string();
-  pid_t pid = 0;
-  std::from_chars(name.data(), name.data() + name.size(), pid);
+  const pid_t pid = number_of<pid_t>(mark.stem().string()).value_or(0);
   return pid > 0 && (::kill(pid, 0) == 0 || errno == EPERM);
 }
 

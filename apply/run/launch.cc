@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/launch.h"
 
-#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -17,10 +16,10 @@
 #include "common/error.h"
 #include "common/foreground_child.h"
 #include "common/job_launcher.h"
+#include "common/number.h"
 #include "common/output_file.h"
 #include "common/shell_word.h"
 #include "common/text.h"
-#include "common/units.h"
 
 namespace preserve::apply {
 namespace {
@@ -54,11 +53,9 @@ void require_link(const LaunchOptions& options, const Schedule& schedule) {
 void require_ranks(const LaunchOptions& options, const Schedule& schedule, Console& console) {
   const std::string started = launched_ranks();
   if (started.empty() || started == std::to_string(schedule.ranks)) return;
-  int64_t processes = 0;
-  const char* end = started.data() + started.size();
-  const bool is_number = std::from_chars(started.data(), end, processes).ptr == end;
+  const int64_t processes = number_of<int64_t>(started).value_or(0);
   const bool for_graphs = is_for_graphs(schedule);
-  if (for_graphs && is_number && processes > 0 && processes < schedule.ranks) {
+  if (for_graphs && processes > 0 && processes < schedule.ranks) {
     console.warn(fmt::format(
         "{} {} of a schedule of {}: the plan is for as many GPUs as it has ranks", processes,
         processes == 1 ? "process" : "processes", count_of(schedule.ranks, "rank")));
@@ -140,8 +137,8 @@ class Run {
     write_plan(plan, plan_);
     if (for_graphs_) {
       const fs::path library = child_library("libpreserve_apply_graphs.so");
-      std::vector<std::pair<std::string, std::string>> variables{
-          {kInjectionVariable, library.string()}, {kGraphPlanVariable, plan.string()}};
+      Variables variables{{kInjectionVariable, library.string()},
+                          {kGraphPlanVariable, plan.string()}};
       if (graph_names_) name_memory(library, variables);
       return run_with(variables);
     }
@@ -184,8 +181,7 @@ class Run {
   }
 
   // NVTX of the program names its tensors. Another tool that records them keeps its place.
-  void name_memory(const fs::path& library,
-                   std::vector<std::pair<std::string, std::string>>& variables) const {
+  void name_memory(const fs::path& library, Variables& variables) const {
     const std::string injection = environment_variable("NVTX_INJECTION64_PATH");
     if (injection.empty()) {
       variables.emplace_back("NVTX_INJECTION64_PATH", library.string());
@@ -232,7 +228,7 @@ class Run {
     return fs::absolute(options_.output).parent_path();
   }
 
-  ChildResult run_with(const std::vector<std::pair<std::string, std::string>>& variables) const {
+  ChildResult run_with(const Variables& variables) const {
     return run_child(passing_on(options_.command, launcher_, variables), variables);
   }
 
@@ -255,11 +251,9 @@ class Run {
 int run_untouched(const LaunchOptions& options, Console& console) {
   const ChildResult child = run_child(options.command, {});
   if (!child.started) {
-    console.error(
-        fmt::format("cannot run {}: {}", printable(options.command.front()), child.error));
-    return child.exit_code;
+    return cannot_run(options.command.front(), child.error, child.exit_code, console);
   }
-  return child.interrupted ? kLauncherInterrupted : child.exit_code;
+  return child.result();
 }
 
 }  // namespace
@@ -267,17 +261,13 @@ int run_untouched(const LaunchOptions& options, Console& console) {
 int apply_command(const LaunchOptions& options, Console& console) {
   const Program program = find_program(options.command.front());
   if (program.code != 0) {
-    console.error(
-        fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
-    return program.code;
+    return cannot_run(options.command.front(), program.error, program.code, console);
   }
   const Schedule schedule = load_schedule(options.schedule);
   refuse_second();
   require_link(options, schedule);
   require_ranks(options, schedule, console);
-  if (options.output == "-") {
-    throw usage_error("apply.db is a database and cannot go to standard output");
-  }
+  require_file(options.output, "apply.db");
   refuse_input_as_output(options.output, {options.schedule});
   if (schedule.plan.verdict == PlanVerdict::do_nothing) {
     console.info(fmt::format(
@@ -297,10 +287,9 @@ int apply_command(const LaunchOptions& options, Console& console) {
   Run run(options, schedule, console);
   const ChildResult child = run.run();
   if (!child.started) {
-    console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
-    return child.exit_code;
+    return cannot_run(program.path, child.error, child.exit_code, console);
   }
-  const int code = child.interrupted ? kLauncherInterrupted : child.exit_code;
+  const int code = child.result();
   try {
     run.report();
   } catch (const std::exception& failure) {

@@ -2,7 +2,6 @@
 #include "apply/run/plan.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <optional>
 
@@ -159,13 +158,7 @@ class Compiler {
 }  // namespace
 
 CompiledPlan compile_plan(const Schedule& schedule, const PlanRequest& request) {
-  CompiledPlan compiled = Compiler(schedule, request).compile();
-  const std::string file = compiled.content.encoded();
-  PlanView view;
-  if (const char* error = view.open(std::as_bytes(std::span(file)))) {
-    throw input_error("{}: cannot be applied: as a plan, {}", request.schedule.string(), error);
-  }
-  return compiled;
+  return checked<PlanView>(Compiler(schedule, request).compile(), request);
 }
 
 }  // namespace preserve::apply

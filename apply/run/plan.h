@@ -2,15 +2,15 @@
 // schedule.json as the plan file that the library inside the program reads.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "apply/plan_content.h"
+#include "common/error.h"
 #include "planner/schedule/schedule.h"
 
 namespace preserve::apply {
@@ -28,6 +28,17 @@ struct Compiled {
   int64_t planned_bytes = 0;            // per step, of the windows that are applied
   std::vector<std::string> warnings{};  // what of the schedule is left out, and why
 };
+
+// As the library will read it; input_error where it would not.
+template <typename View, typename Content>
+Compiled<Content> checked(Compiled<Content> compiled, const PlanRequest& request) {
+  const std::string file = compiled.content.encoded();
+  View view;
+  if (const char* error = view.open(std::as_bytes(std::span(file)))) {
+    throw input_error("{}: cannot be applied: as a plan, {}", request.schedule.string(), error);
+  }
+  return compiled;
+}
 
 using CompiledPlan = Compiled<PlanContent>;
 

@@ -3,10 +3,10 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
 #include <array>
 
 #include "common/error.h"
+#include "common/split.h"
 #include "common/units.h"
 #include "db/columns.h"
 
@@ -51,16 +51,6 @@ constexpr std::array kColumns{
 };
 
 constexpr size_t kMostAxes = 64, kMostSheets = 256;
-
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (size_t at = 0;;) {
-    const size_t end = std::min(text.find(separator, at), text.size());
-    parts.push_back(text.substr(at, end - at));
-    if (end == text.size()) return parts;
-    at = end + 1;
-  }
-}
 
 [[noreturn]] void refuse(const TraceDb& db, const std::string& what) {
   throw input_error("{}: is damaged: {}", db.file(), what);

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "common/error.h"
+#include "common/hash.h"
 #include "db/step/annotations.h"
 #include "db/step/period.h"
 #include "db/step/quality.h"
@@ -28,11 +29,6 @@ std::vector<StepSpan> without_overlaps(std::vector<StepSpan> spans) {
     }
   }
   return kept;
-}
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-  return hash * 0xff51afd7ed558ccdu;
 }
 
 // Operators looked at together when steps are detected: thousands of steps, and a bound on memory
@@ -119,9 +115,9 @@ class Sequence {
   void fill() {
     StepOperator op;
     while (symbols_.size() < kWindow && (more_ = next_(op))) {
-      uint64_t symbol = mix(0, static_cast<uint64_t>(op.name));
-      symbol = mix(symbol, static_cast<uint64_t>(op.bytes));
-      symbols_.push_back(mix(symbol, static_cast<uint64_t>(op.communicator)));
+      uint64_t symbol = mixed_hash(0, static_cast<uint64_t>(op.name));
+      symbol = mixed_hash(symbol, static_cast<uint64_t>(op.bytes));
+      symbols_.push_back(mixed_hash(symbol, static_cast<uint64_t>(op.communicator)));
       // What runs between two collectives belongs to the second one.
       const bool after_last = of_ == Of::communication && last_end_ns_ != INT64_MIN;
       starts_.push_back(after_last ? last_end_ns_ : op.start_ns);

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "common/hash.h"
 #include "hooks/unnoticed.h"
 
 namespace preserve::hooks {
@@ -183,7 +184,7 @@ uint64_t group_hash(MPI_Group group) {
   MPI_Group world_group{};
   if (library().group_size(group, &size) != MPI_SUCCESS || size <= 0) return 0;
   if (!has_world() || library().comm_group(world(), &world_group) != MPI_SUCCESS) return 0;
-  uint64_t hash = 0xcbf29ce484222325;
+  uint64_t hash = kFnvBasis;
   for (int rank = 0; rank < size; ++rank) {
     int in_world = MPI_UNDEFINED;
     library().group_translate_ranks(group, 1, &rank, world_group, &in_world);
@@ -191,7 +192,7 @@ uint64_t group_hash(MPI_Group group) {
       hash = 0;
       break;
     }
-    hash = (hash ^ static_cast<uint32_t>(in_world)) * 0x100000001b3;
+    hash = fnv_next(hash, static_cast<uint32_t>(in_world));
     hash ^= hash >> 29;
   }
   library().group_free(&world_group);

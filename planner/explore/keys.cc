@@ -5,12 +5,13 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <set>
 
 #include "common/cli_options.h"
 #include "common/error.h"
+#include "common/number.h"
+#include "common/split.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -55,13 +56,11 @@ int64_t most_of(SweepKey key) {
 }
 
 double parse_factor(const KeyInfo& info, std::string_view text) {
-  double value = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool whole = failed == std::errc() && end == text.data() + text.size();
-  if (!whole || !(value >= kLeastFactor && value <= kMostFactor)) {
+  const auto value = number_of<double>(text);
+  if (!value || !(*value >= kLeastFactor && *value <= kMostFactor)) {
     refuse(info, text, "a factor from 0.001 to 1000");
   }
-  return value;
+  return *value;
 }
 
 double parse_number(const KeyInfo& info, std::string_view text) {
@@ -150,10 +149,7 @@ const KeyInfo& info_of(SweepKey key) {
 SweepAxis parse_axis(SweepKey key, std::string_view values) {
   const KeyInfo& info = info_of(key);
   SweepAxis axis{.key = key};
-  std::string_view rest = values;
-  while (true) {
-    const size_t comma = std::min(rest.find(','), rest.size());
-    const std::string_view item = rest.substr(0, comma);
+  for (const std::string_view item : split(values, ',')) {
     if (item.empty()) throw usage_error("{}= has an empty value", info.name);
     if (info.kind == ValueKind::word) {
       axis.words.emplace_back(item);
@@ -162,8 +158,6 @@ SweepAxis parse_axis(SweepKey key, std::string_view values) {
     } else {
       add_number(info, axis, parse_number(info, item));
     }
-    if (comma == rest.size()) break;
-    rest.remove_prefix(comma + 1);
   }
   std::set<std::string_view> seen;
   for (const std::string& word : axis.words) {

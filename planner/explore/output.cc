@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <memory>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -58,10 +58,6 @@ std::string json_line(const Json& value) {
   return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-
 }  // namespace
 
 void write_explore_csv(const TraceDb& db, const TextSink& sink) {
@@ -107,19 +103,10 @@ void write_output(OutputFile& output, const std::function<void(const TextSink&)>
     write([](std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); });
     return;
   }
-  bool whole = true;
-  {
-    const std::unique_ptr<std::FILE, CloseFile> file(
-        std::fopen(output.temporary_path().c_str(), "w"));
-    whole = file != nullptr;
-    if (whole) {
-      write([&](std::string_view text) {
-        whole = whole && std::fwrite(text.data(), 1, text.size(), file.get()) == text.size();
-      });
-      whole = whole && std::fflush(file.get()) == 0;
-    }
-  }
-  if (!whole) throw input_error("{}: {}", output.path().string(), std::strerror(errno));
+  std::ofstream file(output.temporary_path(), std::ios::binary);
+  write([&](std::string_view text) { file << text; });
+  file.close();
+  if (!file) throw input_error("{}: {}", output.path().string(), std::strerror(errno));
   output.commit();
 }
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "planner/measure/measure_plans.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 
@@ -17,10 +15,6 @@ namespace preserve {
 namespace {
 
 namespace fs = std::filesystem;
-
-void write_through(std::string_view text) {
-  (void)!::write(STDERR_FILENO, text.data(), text.size());
-}
 
 class ReplayRunner {
  public:

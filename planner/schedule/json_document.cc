@@ -2,7 +2,6 @@
 #include "planner/schedule/json_document.h"
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
@@ -12,6 +11,7 @@
 #include <valijson/validator.hpp>
 
 #include "common/error.h"
+#include "common/number.h"
 #include "common/output_file.h"
 #include "common/text.h"
 #include "planner/schedule/json_rules.h"
@@ -81,13 +81,12 @@ namespace {
 
 // "1.12" -> {1, 12}; nothing else is a version.
 std::optional<std::pair<int, int>> version_of(std::string_view text) {
-  std::pair<int, int> version;
-  const char* const end = text.data() + text.size();
-  const auto major = std::from_chars(text.data(), end, version.first);
-  if (major.ec != std::errc() || major.ptr == end || *major.ptr != '.') return std::nullopt;
-  const auto minor = std::from_chars(major.ptr + 1, end, version.second);
-  if (minor.ec != std::errc() || minor.ptr != end) return std::nullopt;
-  return version;
+  const size_t dot = text.find('.');
+  if (dot == std::string_view::npos) return std::nullopt;
+  const auto major = number_of<int>(text.substr(0, dot)),
+             minor = number_of<int>(text.substr(dot + 1));
+  if (!major || !minor) return std::nullopt;
+  return std::pair(*major, *minor);
 }
 
 void check_version(const json& document, const JsonFormat& format,

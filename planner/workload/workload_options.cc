@@ -2,14 +2,15 @@
 #include "planner/workload/workload_options.h"
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <array>
-#include <charconv>
 #include <optional>
 
+#include "common/cli.h"
 #include "common/cli_options.h"
 #include "common/error.h"
+#include "common/number.h"
 #include "common/output_file.h"
+#include "common/split.h"
 #include "common/text.h"
 #include "planner/workload/workload_trace.h"
 
@@ -57,10 +58,7 @@ std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch) {
     return spread(*least, *most, batch);
   }
   std::vector<int64_t> contexts;
-  std::string_view rest = text;
-  while (true) {
-    const size_t comma = std::min(rest.find(','), rest.size());
-    std::string_view item = rest.substr(0, comma);
+  for (std::string_view item : split(text, ',')) {
     int64_t times = 1;
     if (const size_t star = item.find('*'); star != std::string_view::npos) {
       times = parse_count(item.substr(0, star)).value_or(0);
@@ -71,18 +69,15 @@ std::vector<int64_t> parse_contexts(std::string_view text, int64_t batch) {
       throw invalid_contexts(text);
     }
     contexts.insert(contexts.end(), static_cast<size_t>(times), *context);
-    if (comma == rest.size()) return contexts;
-    rest.remove_prefix(comma + 1);
   }
+  return contexts;
 }
 
 double parse_engine_overhead(std::string_view text) {
   for (const EngineOverhead& preset : kEngineOverheads) {
     if (preset.engine == text) return preset.factor;
   }
-  double factor = 0;
-  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), factor);
-  if (failed == std::errc() && end == text.data() + text.size() && factor >= 1) return factor;
+  if (const auto factor = number_of<double>(text); factor && *factor >= 1) return *factor;
   throw usage_error(
       "invalid --engine-overhead {}: expected a factor of at least 1, or gpt-fast, tensorrt-llm, "
       "vllm-2024",
@@ -186,9 +181,7 @@ WorkloadSpec workload_spec(const WorkloadOptions& options) {
 }
 
 Workload workload_step(const WorkloadOptions& options, const DeviceModel& device, bool force) {
-  if (options.trace_out == "-") {
-    throw usage_error("--trace-out: a trace is a database and cannot go to standard output");
-  }
+  require_file(options.trace_out, "--trace-out: a trace");
   std::optional<OutputFile> trace;  // refuses an unwritable path before any work
   if (!options.trace_out.empty()) trace.emplace(options.trace_out, force);
   Workload workload = generate_workload(workload_spec(options), device);

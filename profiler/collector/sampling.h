@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "common/hash.h"
+
 namespace preserve::collector {
 
 inline constexpr uint32_t kSampleEvery = 100;
@@ -45,8 +47,7 @@ class SampledNames {
     return count.times < other.times;
   }
   static uint64_t hash(uint16_t domain, uint32_t string_id, std::string_view text) {
-    uint64_t sum = 0xcbf29ce484222325ULL ^ (uint64_t{string_id} << 16 | domain);  // FNV-1a
-    for (const char c : text) sum = (sum ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+    const uint64_t sum = fnv_hash(text, kFnvBasis ^ (uint64_t{string_id} << 16 | domain));
     return sum ^ sum >> 32;
   }
   static constexpr uint64_t kCounts = 512, kPlaces = 4;

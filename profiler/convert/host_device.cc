@@ -2,9 +2,10 @@
 #include "profiler/convert/host_device.h"
 
 #include <hwloc.h>
-#include <unistd.h>
 
 #include <memory>
+
+#include "common/environment.h"
 
 namespace preserve {
 
@@ -13,8 +14,7 @@ DeviceRow host_device(const std::string& host) {
   row.host = host;
   row.kind = "cpu";
   row.name = "unknown processor";
-  char here[256] = {};
-  if (::gethostname(here, sizeof(here) - 1) != 0 || host != here) return row;
+  if (host.empty() || host != host_name()) return row;
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return row;
   const std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)> topology(

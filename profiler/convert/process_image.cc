@@ -2,9 +2,9 @@
 #include "profiler/convert/process_image.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "common/launcher_variables.h"
+#include "common/number.h"
 
 namespace preserve {
 
@@ -14,12 +14,8 @@ using spool::RecordType;
 namespace {
 
 std::optional<int64_t> number(const SpoolFileReader& file, const char* name) {
-  const std::string_view text = file.fact(std::string("env.") + name);
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool whole = error == std::errc() && end == text.data() + text.size();
-  if (text.empty() || !whole || value < 0) return std::nullopt;
-  return value;
+  const auto value = number_of<int64_t>(file.fact(std::string("env.") + name));
+  return value && *value >= 0 ? value : std::nullopt;
 }
 
 // Anchors are needed before any other record can be dated.
@@ -32,7 +28,7 @@ TickClock read_clock(const SpoolFileReader& file) {
     DefinitionBody body{};
     std::string_view text, blob;
     while (cursor.next(&record)) {
-      if (record.head.type == RecordType::anchor && record.definition(&body, &text, &blob)) {
+      if (record.head.type == RecordType::anchor && record.split(&body, &text, &blob)) {
         anchors.push_back({record.head.ticks, static_cast<int64_t>(body.id)});
       }
     }
@@ -76,7 +72,8 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
     SpoolRecord record;
     while (cursor.next(&record)) {
       spool::StatisticsBody body{};
-      if (record.head.type == RecordType::statistics && record.statistics(&body)) {
+      std::string_view text, blob;
+      if (record.head.type == RecordType::statistics && record.split(&body, &text, &blob)) {
         statistics[body.tid] = body;
       } else if (record.head.type == RecordType::trailer) {
         complete = true;
@@ -105,7 +102,7 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
 void ProcessImage::read_process_record(const SpoolRecord& record) {
   DefinitionBody body{};
   std::string_view text, blob;
-  const bool whole = record.definition(&body, &text, &blob);
+  const bool whole = record.split(&body, &text, &blob);
   switch (record.head.type) {
     case RecordType::undescribed:
       if (whole) undescribed[std::string(text)] = body.id;
@@ -181,7 +178,7 @@ void ProcessImage::damaged_definition(bool counted) {
 void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
   DefinitionBody body{};
   std::string_view text, blob;
-  if (!record.definition(&body, &text, &blob)) return damaged_definition(counted);
+  if (!record.split(&body, &text, &blob)) return damaged_definition(counted);
   switch (record.head.type) {
     case RecordType::string:
       strings[body.id] = text;

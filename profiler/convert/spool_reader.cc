@@ -17,15 +17,6 @@ namespace preserve {
 
 using namespace spool;
 
-template <typename Body>
-bool SpoolRecord::split(Body* body, std::string_view* text, std::string_view* rest) const {
-  if (tail.size() < sizeof(Body) + padded(head.text_bytes)) return false;
-  std::memcpy(body, tail.data(), sizeof(Body));
-  *text = tail.substr(sizeof(Body), head.text_bytes);
-  *rest = tail.substr(sizeof(Body) + padded(head.text_bytes));
-  return true;
-}
-
 bool SpoolRecord::event(EventBody* body, std::string_view* text, std::string_view* blob) const {
   *body = EventBody{};
   *blob = {};
@@ -37,21 +28,6 @@ bool SpoolRecord::event(EventBody* body, std::string_view* text, std::string_vie
   if (!split(body, text, blob) || body->blob_bytes > blob->size()) return false;
   *blob = blob->substr(0, body->blob_bytes);
   return true;
-}
-
-bool SpoolRecord::definition(DefinitionBody* body, std::string_view* text,
-                             std::string_view* blob) const {
-  return split(body, text, blob);
-}
-
-bool SpoolRecord::mpi(MpiBody* body, std::string_view* type_name) const {
-  std::string_view rest;
-  return split(body, type_name, &rest);
-}
-
-bool SpoolRecord::statistics(StatisticsBody* body) const {
-  std::string_view text, rest;
-  return split(body, &text, &rest);
 }
 
 bool SpoolCursor::next(SpoolRecord* record) {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -16,21 +17,21 @@
 namespace preserve {
 
 // One record, pointing into the mapped file. Bodies are copied out: nothing in a file is aligned.
-class SpoolRecord {
- public:
+struct SpoolRecord {
   spool::RecordHeader head{};
   std::string_view tail;  // everything after the header
 
   // False when the record is too short for its body, its text or its blob.
-  bool event(spool::EventBody* body, std::string_view* text, std::string_view* blob) const;
-  bool definition(spool::DefinitionBody* body, std::string_view* text,
-                  std::string_view* blob) const;
-  bool mpi(spool::MpiBody* body, std::string_view* type_name) const;
-  bool statistics(spool::StatisticsBody* body) const;
-
- private:
   template <typename Body>
-  bool split(Body* body, std::string_view* text, std::string_view* rest) const;
+  bool split(Body* body, std::string_view* text, std::string_view* blob) const {
+    if (tail.size() < sizeof(Body) + spool::padded(head.text_bytes)) return false;
+    std::memcpy(static_cast<void*>(body), tail.data(), sizeof(Body));
+    *text = tail.substr(sizeof(Body), head.text_bytes);
+    *blob = tail.substr(sizeof(Body) + spool::padded(head.text_bytes));
+    return true;
+  }
+  // An event may have no body, and says how long its blob is.
+  bool event(spool::EventBody* body, std::string_view* text, std::string_view* blob) const;
 };
 
 // Walks the records of a chunk.
@@ -65,7 +66,7 @@ class SpoolFileReader {
   };
   const std::vector<Chunk>& chunks() const { return chunks_; }
   uint64_t gap_bytes() const { return gap_bytes_; }  // of older records that gave way
-  bool torn() const { return torn_; }  // ends in the middle of a chunk
+  bool torn() const { return torn_; }                // ends in the middle of a chunk
   // `bytes` more were looked at. What lies in memory is given back from time to time, else a large
   // file fills it; it is read again where it is needed.
   void looked_at(size_t bytes) const;

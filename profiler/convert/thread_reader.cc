@@ -162,9 +162,10 @@ void ThreadReader::read_loose(const SpoolRecord& record, int64_t ns, const spool
 
 void ThreadReader::read_mpi(const SpoolRecord& record, int64_t ns) {
   TimelineCall call;
-  const bool read = record.mpi(&call.body, &call.dtype);
-  const std::optional<int64_t> end_ns =
-      read ? image_.clock.ns(call.body.end_ticks) : std::optional<int64_t>();
+  std::string_view rest;
+  const std::optional<int64_t> end_ns = record.split(&call.body, &call.dtype, &rest)
+                                            ? image_.clock.ns(call.body.end_ticks)
+                                            : std::optional<int64_t>();
   if (!end_ns || *end_ns < ns || call.body.function >= mpi::kFunctionCount) {
     ++mpi_->damaged;
     return;

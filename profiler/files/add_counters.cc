@@ -73,8 +73,8 @@ int add_counters(const std::string& trace, const std::string& counters, const st
                  bool force, Console& console) {
   refuse_input_as_output(output, {trace, counters});
   check(TraceDb::open(trace), TraceDb::open(counters));
+  require_file(output, "a trace");
   OutputFile out(output, force);
-  if (out.is_stdout()) throw usage_error("a trace is a database and cannot go to standard output");
   TraceDb db = TraceDb::create(out.temporary_path());
   db.attach(trace, "part");
   db.attach(counters, "counted");

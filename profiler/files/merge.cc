@@ -345,9 +345,8 @@ void report_merged(const TraceDb& merged, size_t inputs, Console& console) {
 int merge_traces(const std::vector<std::string>& inputs, const std::string& output_name, bool force,
                  Console& console) {
   refuse_input_as_output(output_name, inputs);
+  require_file(output_name, "a trace");
   OutputFile output(output_name, force);
-  if (output.is_stdout())
-    throw usage_error("a trace is a database and cannot go to standard output");
   write_merged(inputs, output.temporary_path(), console);
   output.commit();
   const TraceDb merged = TraceDb::open(output.path());

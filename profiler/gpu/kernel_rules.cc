@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <iterator>
 #include <sstream>
 
 #include "common/error.h"
 #include "common/glob.h"
+#include "common/mangled_name.h"
 #include "common/output_file.h"
 #include "common/text.h"
 #include "profiler/communication_kernels.h"
@@ -135,39 +135,28 @@ std::string_view stem(std::string_view name) {
   return name.substr(0, bracket);
 }
 
-// <length><identifier> at the front of `text`, taken off it; empty when there is none.
-std::string_view take_identifier(std::string_view& text) {
-  size_t length = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
-  const auto digits = static_cast<size_t>(end - text.data());
-  if (error != std::errc() || length == 0 || length > text.size() - digits) return {};
-  const std::string_view identifier = text.substr(digits, length);
-  text.remove_prefix(digits + length);
-  return identifier;
-}
-
 }  // namespace
 
 std::string qualified_name(std::string_view mangled) {
-  if (!mangled.starts_with("_Z")) return {};
-  mangled.remove_prefix(2);
-  const bool nested = mangled.starts_with("N");
-  if (nested) mangled.remove_prefix(1);
   std::string out;
-  do {
-    if (mangled.starts_with("St")) {
-      out += "std";
-      mangled.remove_prefix(2);
-    } else {
-      if (mangled.starts_with("L")) mangled.remove_prefix(1);  // of internal linkage
-      const std::string_view identifier = take_identifier(mangled);
-      if (identifier.empty()) break;
-      if (!out.empty()) out += "::";
-      out += identifier.starts_with("_GLOBAL__N") ? "(anonymous namespace)" : identifier;
-      if (!nested) break;
-    }
-  } while (true);
+  each_identifier(mangled, [&out](std::string_view part) {
+    if (!out.empty()) out += "::";
+    out += part;
+  });
   return out;
+}
+
+bool reads_operands(KernelClass kernel_class) {
+  switch (kernel_class) {
+    case KernelClass::elementwise:
+    case KernelClass::reduction:
+    case KernelClass::copy:
+    case KernelClass::sampling:
+    case KernelClass::kv_store:
+      return false;
+    default:
+      return true;
+  }
 }
 
 const char* to_text(KernelClass kernel_class) {

@@ -33,6 +33,12 @@ enum class KernelClass {
 };
 const char* to_text(KernelClass kernel_class);
 OpKind op_kind_of(KernelClass kernel_class);
+constexpr bool communicates(KernelClass kernel_class) {
+  return kernel_class == KernelClass::collective || kernel_class == KernelClass::p2p;
+}
+// Of one that does not communicate: does it read the operands of the operator around it, and not
+// what another kernel of the same operator left (split-k reductions, copies, activation functions)?
+bool reads_operands(KernelClass kernel_class);
 
 struct KernelRule {
   std::string pattern;  // lower case

@@ -146,22 +146,6 @@ class ZstdBytes : public ByteSource {
   bool ended_ = false;
 };
 
-class MemoryBytes : public ByteSource {
- public:
-  MemoryBytes(const char* data, size_t size) : data_(data), left_(size) {}
-  size_t read(char* out, size_t size) override {
-    const size_t count = std::min(size, left_);
-    if (count != 0) std::memcpy(out, data_, count);
-    data_ += count;
-    left_ -= count;
-    return count;
-  }
-
- private:
-  const char* data_;
-  size_t left_;
-};
-
 }  // namespace
 
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& path) {
@@ -179,10 +163,6 @@ std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& path) {
     return std::make_unique<ZstdBytes>(std::move(plain));
   }
   return plain;
-}
-
-std::unique_ptr<ByteSource> bytes_in_memory(const char* data, size_t size) {
-  return std::make_unique<MemoryBytes>(data, size);
 }
 
 }  // namespace preserve::import

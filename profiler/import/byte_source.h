@@ -27,7 +27,4 @@ class ByteSource {
 // Plain, gzip (also several members in a row) or zstd. input_error when it cannot be opened.
 std::unique_ptr<ByteSource> open_bytes(const std::filesystem::path& path);
 
-// Bytes in memory that the caller keeps alive; for tests and fuzzing.
-std::unique_ptr<ByteSource> bytes_in_memory(const char* data, size_t size);
-
 }  // namespace preserve::import

@@ -13,20 +13,6 @@ constexpr double kLeastAgreement = 0.9;
 using Calls = std::vector<const CapturedCall*>;
 using Node = ReplayedGraph::Node;
 
-// Reads operands of its own, and not what another kernel of its operator left.
-bool reads_operands(gpu::KernelClass kernel_class) {
-  switch (kernel_class) {
-    case gpu::KernelClass::elementwise:
-    case gpu::KernelClass::reduction:
-    case gpu::KernelClass::copy:
-    case gpu::KernelClass::sampling:
-    case gpu::KernelClass::kv_store:
-      return false;
-    default:
-      return true;
-  }
-}
-
 bool is_product(gpu::KernelClass kernel_class) {
   return kernel_class == gpu::KernelClass::matmul || kernel_class == gpu::KernelClass::experts;
 }
@@ -124,10 +110,9 @@ void leave_to_first(const ReplayedGraph& replay, Calls& calls) {
   std::unordered_map<uint32_t, size_t> taken;  // by operator
   for (size_t i = 0; i < calls.size(); ++i) {
     const gpu::KernelClass kernel = replay.nodes[i].kernel_class;
-    const bool communicates =
-        kernel == gpu::KernelClass::collective || kernel == gpu::KernelClass::p2p;
-    if (calls[i] == nullptr || communicates) continue;
-    if (!reads_operands(kernel) || (calls[i]->op != 0 && !taken.emplace(calls[i]->op, i).second)) {
+    if (calls[i] == nullptr || gpu::communicates(kernel)) continue;
+    if (!gpu::reads_operands(kernel) ||
+        (calls[i]->op != 0 && !taken.emplace(calls[i]->op, i).second)) {
       calls[i] = nullptr;
     }
   }

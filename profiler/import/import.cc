@@ -431,8 +431,8 @@ int run_import(const ImportOptions& options, const std::filesystem::path& output
   for (const auto& inputs : {options.files, options.kernel_rules}) {
     refuse_input_as_output(output, {inputs.begin(), inputs.end()});
   }
+  require_file(output.string(), "a trace");
   OutputFile out(output, force);
-  if (out.is_stdout()) throw usage_error("a trace database cannot be written to standard output");
   TraceDb db = TraceDb::create(out.temporary_path());
   const ImportSummary summary = import_traces(options, db);
   Query losses = db.query("SELECT source, kind, SUM(count) FROM loss_nonzero GROUP BY 1, 2");

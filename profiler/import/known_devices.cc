@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/known_devices.h"
 
-#include <charconv>
 #include <string>
 
+#include "common/number.h"
 #include "profiler/gpu/records.h"
 
 namespace preserve::import {
@@ -114,10 +114,8 @@ std::optional<int64_t> memory_in(std::string_view words) {
   for (size_t at = words.find("gb "); at != std::string_view::npos;
        at = words.find("gb ", at + 1)) {
     const size_t space = words.rfind(' ', at);
-    int64_t size = 0;
-    const auto [end, error] = std::from_chars(words.data() + space + 1, words.data() + at, size);
-    if (error == std::errc() && end == words.data() + at && size <= kMostMemoryGb)
-      return size * kGB;
+    const auto size = number_of<int64_t>(words.substr(space + 1, at - space - 1));
+    if (size && *size <= kMostMemoryGb) return *size * kGB;
   }
   return std::nullopt;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/error.h"
+#include "common/hash.h"
 #include "profiler/gpu/call_pairing.h"
 #include "profiler/import/known_devices.h"
 
@@ -20,27 +21,6 @@ constexpr gpu::PairConfidence kPaired{.alone = 0.9, .in_group = 0.72, .by_functi
 constexpr size_t kWaitingLimit = 10'000;  // calls of one group
 constexpr size_t kScopeLimit = 100'000;
 constexpr size_t kCommunicationLimit = 1'000'000;
-
-uint64_t mix(uint64_t hash, uint64_t value) {
-  hash ^= value + 0x9e3779b97f4a7c15u + (hash << 6) + (hash >> 2);
-  return hash * 0xff51afd7ed558ccdu;
-}
-
-// Kernels that read the operands of the operator around them, and not what another kernel of the
-// same operator left (split-k reductions, copies, activation functions).
-bool has_operands_of_its_own(gpu::KernelClass kernel_class) {
-  switch (kernel_class) {
-    case gpu::KernelClass::matmul:
-    case gpu::KernelClass::experts:
-    case gpu::KernelClass::attention:
-    case gpu::KernelClass::embedding:
-    case gpu::KernelClass::norm:
-    case gpu::KernelClass::other:
-      return true;
-    default:
-      return false;
-  }
-}
 
 // Names like layers.3.mlp.gate_up are module paths; "ProfilerStep#6" or "forward pass" are not.
 bool is_module_path(std::string_view name) {
@@ -219,7 +199,7 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
 void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
   std::stable_sort(group.begin(), group.end(), ByStream());
   uint64_t signature = group.size();
-  for (const GpuActivity& activity : group) signature = mix(signature, activity.name);
+  for (const GpuActivity& activity : group) signature = mixed_hash(signature, activity.name);
   const auto [entry, fresh] =
       graphs_.try_emplace(signature, static_cast<uint32_t>(graphs_.size() + 1));
   if (fresh) note_replayed(group);
@@ -258,11 +238,10 @@ void ProcessBuilder::place_in_ranges(LaunchedSorter& launched, StreamSorter& out
       continue;
     }
     if (activity.launched) locate(activity, open);
-    const gpu::KernelClass kernel = identity(activity.name).kernel_class;
-    const bool may_be_paired =
-        !waiting_calls_.empty() && activity.launched && activity.thread == calling_thread &&
-        !activity.is_copy && !activity.from_replay && activity.communication == 0 &&
-        (kernel == gpu::KernelClass::collective || kernel == gpu::KernelClass::p2p);
+    const bool may_be_paired = !waiting_calls_.empty() && activity.launched &&
+                               activity.thread == calling_thread && !activity.is_copy &&
+                               !activity.from_replay && activity.communication == 0 &&
+                               gpu::communicates(identity(activity.name).kernel_class);
     if (!may_be_paired || waiting_launches_.size() >= kWaitingLimit) {
       out.add(activity);
     } else {
@@ -373,8 +352,7 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
   activity.range = static_cast<uint32_t>(keep_range(open, process_of(activity)).value);
   activity.scope = open.back().scope;
   const gpu::KernelIdentity& kernel = identity(activity.name);
-  const bool communicates = kernel.kernel_class == gpu::KernelClass::collective ||
-                            kernel.kernel_class == gpu::KernelClass::p2p;
+  const bool communicates = gpu::communicates(kernel.kernel_class);
   // A replay's kernels were captured elsewhere: the operators around the launch are not theirs.
   if (activity.from_replay) {
     activity.scope = 0;
@@ -390,7 +368,7 @@ void ProcessBuilder::locate(GpuActivity& activity, std::vector<OpenRange>& open)
     if (around.range.operands == 0 || activity.operands != 0) continue;
     if (communicates) {
       if (functions_.find(around.range.name) == functions_.end()) continue;
-    } else if (around.operands_taken || !has_operands_of_its_own(kernel.kernel_class)) {
+    } else if (around.operands_taken || !gpu::reads_operands(kernel.kernel_class)) {
       return;  // the innermost operator's main kernel has them already
     }
     around.operands_taken = true;

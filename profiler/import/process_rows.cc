@@ -129,8 +129,7 @@ void ProcessBuilder::make_ops(StreamSorter& activities) {
                                    dur_ns / kMostTimesBefore > activity.start_ns - first_ns;
     if (beyond_its_stream) return true;
     const gpu::KernelClass kind = identity(activity.name).kernel_class;
-    const bool waits = activity.communication != 0 || kind == gpu::KernelClass::collective ||
-                       kind == gpu::KernelClass::p2p;
+    const bool waits = activity.communication != 0 || gpu::communicates(kind);
     return !waits && calls_.activities() > kLeastBefore &&
            dur_ns / kMostTimesBefore >
                std::max(last_start_ns_ - first_start_ns_, shortest_ns_[activity.name]);
@@ -198,9 +197,7 @@ void ProcessBuilder::make_op(GpuActivity activity) {
   ImportedProcess& result = processes_[process_of(activity)];
   const gpu::KernelIdentity& kernel = identity(activity.name);
   const bool communicates =
-      !activity.is_copy &&
-      (activity.communication != 0 || kernel.kernel_class == gpu::KernelClass::collective ||
-       kernel.kernel_class == gpu::KernelClass::p2p);
+      !activity.is_copy && (activity.communication != 0 || gpu::communicates(kernel.kernel_class));
   gpu::CollectiveFacts facts;
   OpKind kind = activity.is_copy ? OpKind::copy : gpu::op_kind_of(kernel.kernel_class);
   if (communicates) {

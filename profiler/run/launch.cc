@@ -3,15 +3,14 @@
 #include "common/shell_word.h"
 #include "common/text.h"
 
-#include <limits.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <new>
 #include <optional>
 
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/foreground_child.h"
 #include "common/job_launcher.h"
@@ -33,13 +32,8 @@ namespace {
 constexpr const char* kInjection = "NVTX_INJECTION64_PATH";
 constexpr const char* kCudaInjection = "CUDA_INJECTION64_PATH";
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? "" : value;
-}
-
 void refuse_other_tools(const fs::path& library) {
-  const std::string holder = environment(kInjection);
+  const std::string holder = environment_variable(kInjection);
   if (holder.empty()) return;
   std::error_code error;
   if (fs::equivalent(holder, library, error)) {
@@ -52,7 +46,7 @@ void refuse_other_tools(const fs::path& library) {
 }
 
 void refuse_other_cuda_tool() {
-  const std::string holder = environment(kCudaInjection);
+  const std::string holder = environment_variable(kCudaInjection);
   if (holder.empty()) return;
   throw usage_error(
       "{} is set to {}: another tool records CUDA, and there can be only one. Run without "
@@ -87,22 +81,20 @@ SpoolBounds spool_bounds(const LaunchOptions& options, const fs::path& spool) {
   return {of_one, error ? 0 : std::clamp(free - of_one, int64_t{0}, free / kShareLeft)};
 }
 
-std::vector<std::pair<std::string, std::string>> collector_environment(const LaunchOptions& options,
-                                                                       const fs::path& library,
-                                                                       const fs::path& spool) {
+Variables collector_environment(const LaunchOptions& options, const fs::path& library,
+                                const fs::path& spool) {
   const int64_t flush_ms = std::max<int64_t>(1, options.flush_period_ns / 1'000'000);
   const SpoolBounds bounds = spool_bounds(options, spool);
-  std::vector<std::pair<std::string, std::string>> variables{
-      {kInjection, library.string()},
-      {"PRESERVE_SPOOL_DIR", spool.string()},
-      {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
-      {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
-      {"PRESERVE_MAX_SPOOL", std::to_string(bounds.of_one)},
-      {"PRESERVE_LEAST_FREE", std::to_string(bounds.least_free)},
-      {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
-      {"PRESERVE_SAMPLE", std::to_string(options.sample)},
-      {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
-      {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
+  Variables variables{{kInjection, library.string()},
+                      {"PRESERVE_SPOOL_DIR", spool.string()},
+                      {"PRESERVE_FLUSH_MS", std::to_string(flush_ms)},
+                      {"PRESERVE_RING_BYTES", std::to_string(options.ring_bytes)},
+                      {"PRESERVE_MAX_SPOOL", std::to_string(bounds.of_one)},
+                      {"PRESERVE_LEAST_FREE", std::to_string(bounds.least_free)},
+                      {"PRESERVE_KEEP_LAST", options.keep_last ? "1" : "0"},
+                      {"PRESERVE_SAMPLE", std::to_string(options.sample)},
+                      {"PRESERVE_ARGUMENTS", options.store_arguments ? "1" : "0"},
+                      {"PRESERVE_MPI", options.mpi ? "1" : "0"}};
   const auto preloaded = preloading(library);
   variables.insert(variables.end(), preloaded.begin(), preloaded.end());
   if (options.cuda && PRESERVE_WITH_CUPTI) {
@@ -116,7 +108,7 @@ std::vector<std::pair<std::string, std::string>> collector_environment(const Lau
                       {"PRESERVE_CUDA_RANGE", options.capture_range}});
   }
   if (options.torch) {
-    const std::string before = environment("PYTHONPATH");
+    const std::string before = environment_variable("PYTHONPATH");
     const std::string folder = (library.parent_path() / "torch").string();
     variables.emplace_back("PYTHONPATH", before.empty() ? folder : folder + ":" + before);
   }
@@ -272,9 +264,8 @@ std::string expand_output_name(const std::string& pattern) {
     } else if (what == 'p') {
       name += std::to_string(::getpid());
     } else if (what == 'h') {
-      char host[HOST_NAME_MAX + 1] = "unknown";
-      (void)::gethostname(host, sizeof(host) - 1);
-      name += host;
+      const std::string host = host_name();
+      name += host.empty() ? "unknown" : host;
     } else if (what == 'r') {
       const std::string rank = launched_rank();
       if (rank.empty()) {
@@ -294,9 +285,7 @@ std::string expand_output_name(const std::string& pattern) {
 int profile_command(const LaunchOptions& options, Console& console) {
   const Program program = find_program(options.command.front());
   if (program.code != 0) {
-    console.error(
-        fmt::format("cannot run {}: {}", printable(options.command.front()), program.error));
-    return program.code;
+    return cannot_run(options.command.front(), program.error, program.code, console);
   }
   const fs::path library =
       child_library(options.touch ? "libpreserve_touch.so" : "libpreserve_collect.so");
@@ -318,7 +307,7 @@ int profile_command(const LaunchOptions& options, Console& console) {
         "enough when all do the same");
   }
   const std::string name = expand_output_name(options.output);
-  if (name == "-") throw usage_error("a trace is a database and cannot go to standard output");
+  require_file(name, "a trace");
   OutputFile output(name, options.force);
   const JobLauncher launcher = job_launcher(options.command.front());
   SpoolFolder spool =
@@ -340,10 +329,9 @@ int profile_command(const LaunchOptions& options, Console& console) {
   const ChildResult child = run_child(passing_on(options.command, launcher, variables), variables);
   clock.reset();
   if (!child.started) {
-    console.error(fmt::format("cannot run {}: {}", printable(program.path), child.error));
-    return child.exit_code;
+    return cannot_run(program.path, child.error, child.exit_code, console);
   }
-  const int code = child.interrupted ? kLauncherInterrupted : child.exit_code;
+  const int code = child.result();
   try {
     if (!convert(spool.path(), output, options, child, console)) {
       explain_empty_recording(output.path(), console);
@@ -362,9 +350,9 @@ int profile_command(const LaunchOptions& options, Console& console) {
 
 int convert_folder(const std::string& folder, const LaunchOptions& options, Console& console) {
   if (!fs::is_directory(folder)) throw usage_error("{}: is not a folder of spools", folder);
-  OutputFile output(expand_output_name(options.output), options.force);
-  if (output.is_stdout())
-    throw usage_error("a trace is a database and cannot go to standard output");
+  const std::string name = expand_output_name(options.output);
+  require_file(name, "a trace");
+  OutputFile output(name, options.force);
   if (!convert(folder, output, options, ChildResult{}, console)) {
     throw input_error("{}: holds no *.spool file", folder);
   }

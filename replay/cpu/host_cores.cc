@@ -13,6 +13,7 @@
 #include <memory>
 #include <sstream>
 
+#include "common/environment.h"
 #include "common/error.h"
 
 namespace preserve {
@@ -31,13 +32,6 @@ Topology load_topology() {
     throw input_error("hwloc cannot read this machine's topology: {}", std::strerror(errno));
   }
   return owner;
-}
-
-std::string first_line(const char* path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
 }
 
 // Whole cores that the container's quota pays for; no limit when there is no quota. Rounded down: a
@@ -68,10 +62,10 @@ std::string processor_name() {
 
 std::string clock_note(int cpu) {
   const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cpufreq/";
-  const std::string governor = first_line((folder + "scaling_governor").c_str());
+  const std::string governor = first_line(folder + "scaling_governor");
   if (governor.empty()) return "clock: not controlled by this kernel (virtual machine?)";
-  return "clock: governor " + governor + ", at most " +
-         first_line((folder + "scaling_max_freq").c_str()) + " kHz";
+  return "clock: governor " + governor + ", at most " + first_line(folder + "scaling_max_freq") +
+         " kHz";
 }
 
 // The largest cache above the core: the level that ranks share and that prefetches aim at.
@@ -109,8 +103,7 @@ int64_t kib_field(const std::string& path, const std::string& name) {
 
 HostCores find_host_cores() {
   HostCores host;
-  char name[256] = {};
-  if (::gethostname(name, sizeof name - 1) == 0) host.host = name;
+  host.host = host_name();
   host.cpu_name = processor_name();
 
   const Topology topology = load_topology();

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/gpu/replay.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <climits>
 #include <cmath>
 
 #include "common/cli.h"
+#include "common/environment.h"
 #include "common/error.h"
 #include "common/units.h"
 #include "replay/gpu/executor.h"
@@ -18,12 +15,6 @@ namespace preserve {
 namespace {
 
 using Meta = std::map<std::string, std::string>;
-
-std::string host_name() {
-  std::array<char, HOST_NAME_MAX + 1> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 // Texts of ranks end at a NUL, and an id has any bytes.
 std::string to_hex(const std::string& bytes) {

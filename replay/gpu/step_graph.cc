@@ -7,7 +7,6 @@
 #include "common/enum_words.h"
 #include "common/error.h"
 #include "common/units.h"
-#include "replay/gpu/graph_check.h"
 
 namespace preserve {
 namespace {
@@ -25,9 +24,10 @@ GpuRange covering(GpuAddress begin, int64_t bytes) {
   return {first, static_cast<int64_t>(end * kAlignment - first)};
 }
 
-int64_t bytes_of(const std::vector<GpuRange>& ranges) {
+template <typename Ranges>
+int64_t bytes_of(const Ranges& ranges) {
   int64_t bytes = 0;
-  for (const GpuRange& range : ranges) bytes += range.bytes;
+  for (const auto& range : ranges) bytes += range.bytes;
   return bytes;
 }
 
@@ -47,12 +47,6 @@ std::vector<GpuRange> piece_of(const std::vector<GpuRange>& ranges, int part, in
     at += range.bytes;
   }
   return piece;
-}
-
-int64_t bytes_of(const std::vector<TensorSlice>& slices) {
-  int64_t bytes = 0;
-  for (const TensorSlice& slice : slices) bytes += slice.bytes;
-  return bytes;
 }
 
 class GraphBuilder {

@@ -4,7 +4,6 @@
 #include "common/text.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -100,7 +99,7 @@ void check(const Arguments& arguments) {
         "--device-file is missing: run preserve-calibrate -o device.json on this machine, or take "
         "one of examples/devices");
   }
-  if (arguments.output == "-") throw usage_error("grid.db is a database: -o needs a file name");
+  require_file(arguments.output, "grid.db");
   refuse_input_as_output(arguments.output, {arguments.device_file});
   if (parse_duration_ns(arguments.time_limit) == 0) {
     throw usage_error("--time-limit must be longer than 0");
@@ -168,10 +167,6 @@ std::string folder_name(const CellKey& key) {
     if (!safe) c = '_';
   }
   return name;
-}
-
-void write_through(std::string_view text) {
-  (void)!::write(STDERR_FILENO, text.data(), text.size());
 }
 
 class GridRun {

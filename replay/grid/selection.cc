@@ -9,6 +9,7 @@
 
 #include "common/cli_options.h"
 #include "common/error.h"
+#include "common/split.h"
 #include "common/text.h"
 
 namespace preserve {
@@ -32,16 +33,6 @@ bool has_rate(const DeviceModel& device, const std::string& dtype) {
   return std::any_of(kTypes.begin(), kTypes.end(), [&](const TypeRate& type) {
     return dtype == type.name && device.*(type.flops_per_s) > 0;
   });
-}
-
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  for (size_t at = 0; at <= text.size();) {
-    const size_t end = std::min(text.find(',', at), text.size());
-    parts.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return parts;
 }
 
 std::vector<int64_t> parse_counts(const std::string& key, const std::vector<std::string>& parts,
@@ -78,8 +69,12 @@ GridSelection parse_selection(const std::vector<std::string>& words) {
   for (const std::string& word : words) {
     const size_t equal = word.find('=');
     const std::string key = word.substr(0, equal);
-    const std::vector<std::string> parts =
-        equal == std::string::npos ? std::vector<std::string>{} : split(word.substr(equal + 1));
+    std::vector<std::string> parts;
+    if (equal != std::string::npos) {
+      for (const std::string_view part : split(std::string_view(word).substr(equal + 1), ',')) {
+        parts.emplace_back(part);
+      }
+    }
     if (!keys.insert(key).second) throw usage_error("{}= is given twice", printable(key));
     if (std::find(parts.begin(), parts.end(), "") != parts.end()) {
       throw usage_error("{}: an empty value", printable(word));

@@ -5,15 +5,15 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <sstream>
 #include <thread>
 
 #include "common/clock.h"
+#include "common/environment.h"
+#include "common/number.h"
 #include "common/text.h"
 #include "common/units.h"
 
@@ -30,26 +30,17 @@ struct ProcessTicks {
   int64_t ticks = 0;
 };
 
-std::string first_line(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
 std::map<int64_t, ProcessTicks> ticks_of_processes() {
   std::map<int64_t, ProcessTicks> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-    const std::string name = entry.path().filename().string();
-    int64_t pid = 0;
-    const auto end = name.data() + name.size();
-    if (std::from_chars(name.data(), end, pid).ptr != end) continue;
+    const auto pid = number_of<int64_t>(entry.path().filename().string());
+    if (!pid) continue;
     ProcessTicks process;
     if (!parse_process_stat(first_line(entry.path() / "stat"), process.name, process.ticks)) {
       continue;  // it ended meanwhile
     }
-    found.emplace(pid, std::move(process));
+    found.emplace(*pid, std::move(process));
   }
   return found;
 }

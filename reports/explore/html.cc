@@ -73,17 +73,6 @@ std::string speedups(const std::vector<ExploreMap>& maps) {
                    "and why a cell cannot be run.");
 }
 
-std::string against_earlier(const ExploreReport& report) {
-  if (report.earlier.empty()) return "";
-  std::string out = html_section("earlier", "Against an earlier exploration");
-  for (const ExploreComparison& earlier : report.earlier) {
-    out += html_comparison(earlier, "done only");
-  }
-  return out + html_how(
-                   "Cells meet by what either exploration varies; what each keeps fixed may "
-                   "differ, and is the change that the numbers show. All of it is predicted.");
-}
-
 std::string against_fused(const ExploreReport& report, const std::vector<ExploreMap>& maps) {
   if (report.figure != "fused") return "";
   std::string out = html_section("fused", "Against overlapping the collective with its operator");
@@ -225,15 +214,16 @@ std::string all_cells(const ExploreReport& report) {
 }  // namespace
 
 std::string to_html(const ExploreReport& report) {
-  std::string body = "<h1>Preserve exploration</h1>\n" + html_card("plain", report.sentence);
-  for (const ExploreComparison& earlier : report.earlier) {
-    body += html_card("plain", earlier.sentence);
-  }
-  body += html_warning_list(report.warnings);
   const std::vector<ExploreMap> maps = explore_maps(report, kMaps);
-  body += speedups(maps) + against_earlier(report) + against_fused(report, maps) +
-          footprints(report) + designs(report) + all_cells(report);
-  return html_page("Preserve exploration", body, to_json(report));
+  const std::string earlier = html_against_earlier(
+      report, "Against an earlier exploration", "done only",
+      "Cells meet by what either exploration varies; what each keeps fixed may differ, and is the "
+      "change that the numbers show. All of it is predicted.");
+  return html_page("Preserve exploration",
+                   html_head("exploration", "plain", report) + speedups(maps) + earlier +
+                       against_fused(report, maps) + footprints(report) + designs(report) +
+                       all_cells(report),
+                   to_json(report));
 }
 
 }  // namespace preserve::report

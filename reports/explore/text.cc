@@ -132,14 +132,7 @@ std::string changes_csv(const ExploreReport& report) {
 }
 
 std::string to_markdown(const ExploreReport& report) {
-  std::string out =
-      fmt::format("### Preserve exploration\n\n**{}**\n\n", markdown_prose(report.sentence));
-  for (const ExploreComparison& earlier : report.earlier) {
-    out += fmt::format("{}\n\n", markdown_prose(earlier.sentence));
-  }
-  for (const std::string& warning : report.warnings) {
-    out += fmt::format("- {}\n", markdown_prose(warning));
-  }
+  std::string out = markdown_head("exploration", report);
   out += "\nSpeed-up of strategy flow, predicted; =: nothing is done, N/A: cannot be run.\n\n";
   for (const ExploreMap& map : explore_maps(report, kMarkdownMaps)) out += heat_table(map);
   for (const ExploreComparison& earlier : report.earlier) {

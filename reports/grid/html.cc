@@ -89,20 +89,14 @@ std::string heat_table(const HeatMap& map, const std::string& what,
 
 std::string header(const GridReport& report, const GridSummary& summary) {
   const auto& mean = summary.mean_chosen ? summary.mean_chosen : summary.mean_chosen_all;
-  const char* css_class = mean && mean->low > 1 ? "fast" : "plain";
-  std::string out = "<h1>Preserve grid report</h1>\n" + html_card(css_class, report.sentence);
-  for (const GridComparison& earlier : report.earlier) out += html_card("plain", earlier.sentence);
-  return out + html_warning_list(report.warnings);
+  return html_head("grid report", mean && mean->low > 1 ? "fast" : "plain", report);
 }
 
 std::string against_earlier(const GridReport& report) {
-  if (report.earlier.empty()) return "";
-  std::string out = html_section("earlier", "Against an earlier grid");
-  for (const GridComparison& earlier : report.earlier) out += html_comparison(earlier, "only");
-  return out +
-         html_how(
-             "Undecided means that the intervals of the two plans overlap, so the grids do not "
-             "tell. = is a cell where nothing is done.");
+  return html_against_earlier(
+      report, "Against an earlier grid", "only",
+      "Undecided means that the intervals of the two plans overlap, so the grids do not tell. = is "
+      "a cell where nothing is done.");
 }
 
 std::string finding_section(const GridSummary& summary) {

@@ -45,14 +45,7 @@ std::string published(const GridReport& report) {
 
 std::string to_markdown(const GridReport& report) {
   const GridSummary summary = summarise(report.cells);
-  std::string out =
-      fmt::format("### Preserve grid report\n\n**{}**\n\n", markdown_prose(report.sentence));
-  for (const GridComparison& earlier : report.earlier) {
-    out += fmt::format("{}\n\n", markdown_prose(earlier.sentence));
-  }
-  for (const std::string& warning : report.warnings) {
-    out += fmt::format("- {}\n", markdown_prose(warning));
-  }
+  std::string out = markdown_head("grid report", report);
   if (!report.warnings.empty()) out += "\n";
   out += markdown_table(finding_table(summary));
   out +=

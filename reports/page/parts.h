@@ -56,6 +56,23 @@ std::string html_comparison(const Comparison& comparison, const char* only) {
                            count_of(comparison.only_before, "cell"), only, comparison.only_after);
 }
 
+// What the page of a grid or an exploration begins with, and its section about the earlier ones.
+template <typename Report>
+std::string html_head(const char* title, const char* css_class, const Report& report) {
+  std::string out =
+      fmt::format("<h1>Preserve {}</h1>\n", title) + html_card(css_class, report.sentence);
+  for (const auto& earlier : report.earlier) out += html_card("plain", earlier.sentence);
+  return out + html_warning_list(report.warnings);
+}
+template <typename Report>
+std::string html_against_earlier(const Report& report, const char* title, const char* only,
+                                 const char* how) {
+  if (report.earlier.empty()) return "";
+  std::string out = html_section("earlier", title);
+  for (const auto& earlier : report.earlier) out += html_comparison(earlier, only);
+  return out + html_how(how);
+}
+
 // docs/metrics.md, and a link from a section to its chapter of it (definitions.cc).
 std::string html_definitions();
 std::string html_definition_link(std::string_view section);

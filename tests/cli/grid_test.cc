@@ -231,7 +231,7 @@ TEST_F(GridCli, RefusesBadWordsBeforeAnyWork) {
   refused({"tp=x"}, "a whole number");
   refused({"dtype=int8"}, "states no int8 arithmetic rate");
   refused({"models=gpt9", "dtype=fp16"}, "llama3-8b");
-  refused({"-o", "-", "dtype=fp16"}, "-o needs a file name");
+  refused({"-o", "-", "dtype=fp16"}, "cannot go to standard output: name a file");
   refused({"--measure-time", "0", "dtype=fp16"}, "must be longer than 0");
   refused({"--collective", "carrier-pigeon", "dtype=fp16"}, "--collective");
   refused({"--link", "fast", "dtype=fp16"}, "invalid duration");

@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 // Most inputs only go through tokenizer and reader, against one database: a new one costs a hundred
 // times as much. Every eighth length takes the whole way, decompression and joins included.
+#include <algorithm>
+#include <cstring>
+#include <memory>
 #include <optional>
 
 #include "profiler/import/kineto/file.h"
 #include "tests/fuzz/fuzz_import.h"
 
 namespace {
+
+class MemoryBytes : public preserve::import::ByteSource {
+ public:
+  MemoryBytes(const uint8_t* data, size_t size) : data_(data), left_(size) {}
+  size_t read(char* out, size_t size) override {
+    const size_t count = std::min(size, left_);
+    if (count != 0) std::memcpy(out, data_, count);
+    data_ += count;
+    left_ -= count;
+    return count;
+  }
+
+ private:
+  const uint8_t* data_;
+  size_t left_;
+};
 
 void read_only(const uint8_t* data, size_t size) {
   using namespace preserve;
@@ -16,7 +35,7 @@ void read_only(const uint8_t* data, size_t size) {
   static int inputs = 0;
   if (inputs++ % kInputsPerDatabase == 0) db.emplace(TraceDb::create(":memory:"));
   const auto open = [&] {
-    return import::bytes_in_memory(reinterpret_cast<const char*>(data), size);
+    return std::unique_ptr<import::ByteSource>(std::make_unique<MemoryBytes>(data, size));
   };
   try {
     import::read_kineto(open, "input", size % 2 != 0, *db, rules);

@@ -79,7 +79,7 @@ ROOMS = {
     "apply/plan_content": ["apply/plan_file", "apply/graph_plan_file"],
     "apply/outcome_file": [],
     "apply/graph_plan_file": ["apply/plan_file"],
-    "apply/kernel_name": [],
+    "apply/kernel_name": IN_PROCESS,
     "apply/control": IN_PROCESS + ["apply/plan_file", "apply/outcome_file"],
     "apply/library": IN_PROCESS + ["hooks", "hooks/mpi/functions", "hooks/memory/allocations", "apply/plan_file",
                                    "apply/outcome_file", "apply/control", "apply/library/own_files", "apply/library/tensors",

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "common/rounded_up.h"
+
 namespace preserve {
 namespace {
 
@@ -29,10 +31,6 @@ std::vector<ConfigReader> blocks(const ConfigReader& keys, const char* part, siz
     }
   }
   return result;
-}
-
-int64_t rounded_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
 }
 
 double multiple_of_hidden(const ConfigReader& keys, const json& value, const char* name) {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "common/hash.h"
 #include "profiler/collector/cuda/thread_record.h"
 
 namespace preserve::cuda {
@@ -54,14 +55,6 @@ void ask_layout(const CuptiApi& api, const void* handle, KernelFunction& functio
                 },
                 function);
   if (as_kernel != CUDA_SUCCESS && as_function == CUDA_ERROR_INVALID_VALUE) function.parameters = 0;
-}
-
-uint64_t hash_of(const char* name) {
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (; name != nullptr && *name != '\0'; ++name) {
-    hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3u;
-  }
-  return hash;
 }
 
 bool same(const KernelFunction& known, const KernelFunction& asked, const char* name) {
@@ -113,7 +106,7 @@ const KernelFunction* Functions::find(const CuptiApi& api, const void* handle, c
 const KernelFunction* Functions::add(const CuptiApi& api, const void* handle, const char* name) {
   const uint32_t epoch = epoch_.load(std::memory_order_acquire);
   KernelFunction asked;  // outside the lock: the driver may take its own
-  asked.name_hash = hash_of(name);
+  asked.name_hash = fnv_hash(name == nullptr ? "" : name);
   ask_layout(api, handle, asked);
   pthread_mutex_lock(&mutex_);
   if (table_.load(std::memory_order_relaxed) == nullptr) {

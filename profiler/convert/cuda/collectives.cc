@@ -11,11 +11,6 @@ namespace {
 constexpr double kReported = 1.0, kInGroup = 0.8, kGuessed = 0.5;
 constexpr double kPayloadFactor = 0.9;
 
-bool communicates(const gpu::KernelIdentity& identity) {
-  return identity.kernel_class == gpu::KernelClass::collective ||
-         identity.kernel_class == gpu::KernelClass::p2p;
-}
-
 struct Candidate {
   uint32_t launch;
   const gpu::KernelIdentity* identity;
@@ -108,7 +103,7 @@ CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelId
   }
   const GrowingArray<uint32_t> names = launch_names(run);
   for (uint32_t i = 0; i < names.size(); ++i) {
-    if (names[i] != 0 && communicates(identities[names[i]])) {
+    if (names[i] != 0 && gpu::communicates(identities[names[i]].kernel_class)) {
       events.push_back({run.launches[i].tid, run.launches[i].order, i, false});
     }
   }

@@ -36,57 +36,26 @@ std::string next_word(std::string_view& text) {
 
 void RunReader::add(const spool::RecordHeader& head, std::string_view tail,
                     const Position& position) {
+  static constexpr void (RunReader::*kReads[])(const SpoolRecord&, const Position&) = {
+      // by RecordType
+      &RunReader::read<KernelBody>,      &RunReader::read<CopyBody>,
+      &RunReader::read<SynchronizeBody>, &RunReader::read<MemoryBody>,
+      &RunReader::read<PoolBody>,        &RunReader::read<OverheadBody>,
+      &RunReader::read<ExternalBody>,    &RunReader::read<GraphBody>,
+      &RunReader::read<DeviceBody>,      nullptr,  // context: its streams say which device it is on
+      &RunReader::read<NameBody>,        &RunReader::read<LostBody>,
+      &RunReader::read<ClockBody>,       &RunReader::read<StateBody>,
+      &RunReader::read<LaunchBody>,      &RunReader::read<FunctionBody>,
+      &RunReader::read<NodeBody>,        &RunReader::read<MappingBody>,
+      &RunReader::read<TensorMapBody>,   &RunReader::read<CommunicatorBody>,
+      &RunReader::read<CollectiveBody>,  &RunReader::read<CounterSetupBody>,
+      &RunReader::read<CounterBody>,     &RunReader::read<ExecutableBody>};
+  constexpr auto kFirst = static_cast<size_t>(RecordType::first);
+  static_assert(std::size(kReads) == static_cast<size_t>(RecordType::count_) - kFirst);
   ++order_;
-  const Record record{head, position, tail};
-  switch (static_cast<RecordType>(head.type)) {
-    case RecordType::kernel:
-      return read<KernelBody>(record);
-    case RecordType::copy:
-      return read<CopyBody>(record);
-    case RecordType::synchronize:
-      return read<SynchronizeBody>(record);
-    case RecordType::memory:
-      return read<MemoryBody>(record);
-    case RecordType::pool:
-      return read<PoolBody>(record);
-    case RecordType::overhead:
-      return read<OverheadBody>(record);
-    case RecordType::external:
-      return read<ExternalBody>(record);
-    case RecordType::graph:
-      return read<GraphBody>(record);
-    case RecordType::device:
-      return read<DeviceBody>(record);
-    case RecordType::name:
-      return read<NameBody>(record);
-    case RecordType::lost:
-      return read<LostBody>(record);
-    case RecordType::clock:
-      return read<ClockBody>(record);
-    case RecordType::state:
-      return read<StateBody>(record);
-    case RecordType::launch:
-      return read<LaunchBody>(record);
-    case RecordType::function:
-      return read<FunctionBody>(record);
-    case RecordType::node:
-      return read<NodeBody>(record);
-    case RecordType::mapping:
-      return read<MappingBody>(record);
-    case RecordType::tensor_map:
-      return read<TensorMapBody>(record);
-    case RecordType::communicator:
-      return read<CommunicatorBody>(record);
-    case RecordType::collective:
-      return read<CollectiveBody>(record);
-    case RecordType::counter_setup:
-      return read<CounterSetupBody>(record);
-    case RecordType::counters:
-      return read<CounterBody>(record);
-    case RecordType::executable:
-      return read<ExecutableBody>(record);
-    default:
-      return;  // context: its streams say which device it is on
+  const size_t index = static_cast<size_t>(head.type) - kFirst;
+  if (index < std::size(kReads) && kReads[index] != nullptr) {
+    (this->*kReads[index])({head, tail}, position);
   }
 }
 
@@ -174,11 +143,11 @@ void RunReader::take(const MappingBody& body, const Record& record) {
 }
 
 void RunReader::take(const NameBody& body, const Record& record) {
-  name_index_[body.id] = constant_name(record.text());
+  name_index_[body.id] = constant_name(record.text);
 }
 
 void RunReader::take(const DeviceBody& body, const Record& record) {
-  run_.devices[body.id] = {body, std::string(record.text())};
+  run_.devices[body.id] = {body, std::string(record.text)};
 }
 
 void RunReader::take(const GraphBody& body, const Record& /*record*/) {
@@ -259,7 +228,7 @@ void RunReader::take(const LaunchBody& body, const Record& record) {
   launch.outer_correlation = body.outer_correlation;
   launch.kind = body.kind;
   launch.parameters_cut = (body.flags & kParametersCut) != 0;
-  const std::string_view parameters = record.blob();
+  const std::string_view parameters = record.blob;
   if (body.parameter_bytes > 0 && body.parameter_bytes <= kMaxParameterBytes &&
       parameters.size() >= body.parameter_bytes &&
       run_.parameters.size() < kNone - size_t{kMaxParameterBytes}) {
@@ -273,8 +242,8 @@ void RunReader::take(const LaunchBody& body, const Record& record) {
 
 void RunReader::take(const FunctionBody& body, const Record& record) {
   Function function;
-  function.name = constant_name(record.text());
-  const std::string_view layout = record.blob();
+  function.name = constant_name(record.text);
+  const std::string_view layout = record.blob;
   if (body.parameters <= kMaxParameters &&
       layout.size() >= body.parameters * sizeof(ParameterLayout)) {
     function.layout.resize(body.parameters);
@@ -301,7 +270,7 @@ void RunReader::take(const NodeBody& body, const Record& record) {
 }
 
 void RunReader::take(const CollectiveBody& body, const Record& record) {
-  std::string_view words = record.text();
+  std::string_view words = record.text;
   LibraryCall call;
   call.function = gpu::collective_function(next_word(words));
   call.dtype = next_word(words);
@@ -376,7 +345,7 @@ void RunReader::shift_activity_times() {
 }
 
 void RunReader::take(const StateBody& body, const Record& record) {
-  run_.states.emplace_back(body.state, std::string(record.text()));
+  run_.states.emplace_back(body.state, std::string(record.text));
   if (body.state == State::recording) {
     run_.recorded.emplace_back(record.position.time_ns, INT64_MAX);
   } else if (body.state != State::noted && !run_.recorded.empty()) {

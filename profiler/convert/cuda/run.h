@@ -7,10 +7,8 @@
 // each). Times are CLOCK_MONOTONIC ns.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <map>
 #include <string>
@@ -19,6 +17,7 @@
 #include <vector>
 
 #include "profiler/convert/cuda/growing_array.h"
+#include "profiler/convert/spool_reader.h"
 #include "profiler/cuda_records.h"
 #include "profiler/gpu/records.h"
 #include "profiler/gpu/streams.h"
@@ -193,24 +192,18 @@ class RunReader {
     bool on_activity_clock;  // else: seen in a driver call
   };
   struct Record {
-    const spool::RecordHeader& head;
     const Position& position;
-    std::string_view tail;  // what follows the body
-    std::string_view text() const { return tail.substr(0, head.text_bytes); }
-    std::string_view blob() const {
-      return tail.substr(std::min(spool::padded(head.text_bytes), tail.size()));
-    }
+    std::string_view text{}, blob{};
   };
   template <typename Body>
-  void read(Record record) {
-    if (record.tail.size() < sizeof(Body)) {
-      ++run_.losses.damaged;
-      return;
-    }
+  void read(const SpoolRecord& from, const Position& position) {
     Body body{};
-    std::memcpy(static_cast<void*>(&body), record.tail.data(), sizeof(Body));
-    record.tail.remove_prefix(sizeof(Body));
-    take(body, record);
+    Record record{position};
+    if (from.split(&body, &record.text, &record.blob)) {
+      take(body, record);
+    } else {
+      ++run_.losses.damaged;
+    }
   }
   uint32_t name(uint32_t spool_id);
   uint32_t constant_name(std::string_view text);

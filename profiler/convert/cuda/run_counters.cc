@@ -12,7 +12,7 @@ namespace preserve::cuda {
 void RunReader::take(const CounterBody& body, const Record& record) {
   has_counters_ = true;
   constexpr size_t kRangeBytes = sizeof(std::array<double, kCounters>);
-  const std::string_view ranges = record.blob();
+  const std::string_view ranges = record.blob;
   if (body.count > kCountersPerRecord || ranges.size() < body.count * kRangeBytes) {
     ++run_.losses.damaged;
     return;
@@ -46,7 +46,7 @@ void RunReader::take(const CounterBody& body, const Record& record) {
 
 void RunReader::take(const CounterSetupBody& body, const Record& record) {
   CounterSetup setup{.body = body};
-  std::string_view words = record.text();
+  std::string_view words = record.text;
   setup.chip = next_word(words);
   setup.why_not = next_word(words);
   run_.counter_setups.push_back(std::move(setup));

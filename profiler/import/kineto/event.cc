@@ -2,12 +2,12 @@
 #include "profiler/import/kineto/event.h"
 
 #include <fmt/format.h>
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstring>
 #include <iterator>
 
+#include "common/hash.h"
 #include "common/text.h"
 
 namespace preserve::import {
@@ -62,12 +62,6 @@ Category category_of(std::string_view text) {
   return Category::none;
 }
 
-uint64_t hash_of(std::string_view text) {  // FNV-1a
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return hash;
-}
-
 // Process and thread ids are numbers, numbers in quotes, or words ("stream 7", "Spans").
 int64_t id_of(std::string_view text) {
   const size_t digit = text.find_last_not_of("0123456789") + 1;  // npos + 1 == 0
@@ -76,7 +70,7 @@ int64_t id_of(std::string_view text) {
       std::from_chars(text.data() + digit, text.data() + text.size(), value).ec == std::errc()) {
     return value;
   }
-  return static_cast<int64_t>(hash_of(text) >> 2);
+  return static_cast<int64_t>(fnv_hash(text) >> 2);
 }
 
 // Members of "args" that are used, those of one first letter together.
@@ -296,7 +290,7 @@ void EventReader::read_communication(std::string_view key) {
     facts.dtype = printable(text, 40);
   } else {
     // Group name and its ranks: the same on all ranks of the group. 31 bits keep it readable.
-    const uint64_t mixed = static_cast<uint64_t>(facts.communicator.value_or(0)) ^ hash_of(text);
+    const uint64_t mixed = static_cast<uint64_t>(facts.communicator.value_or(0)) ^ fnv_hash(text);
     facts.communicator = static_cast<int64_t>(mixed & 0x7fffffff);
   }
 }

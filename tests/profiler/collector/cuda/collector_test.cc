@@ -191,7 +191,7 @@ int64_t last_whole_round_ns(const std::filesystem::path& spools) {
     while (cursor.next(&record)) {
       spool::DefinitionBody body;
       std::string_view text, blob;
-      if (record.head.type == spool::RecordType::anchor && record.definition(&body, &text, &blob)) {
+      if (record.head.type == spool::RecordType::anchor && record.split(&body, &text, &blob)) {
         rounds.push_back(static_cast<int64_t>(body.id));
       }
     }
