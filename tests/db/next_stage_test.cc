@@ -29,11 +29,8 @@ TEST(NextStage, FollowsFromWhatIsInTheFile) {
   EXPECT_EQ(next_of({}, "kind", "grid"), "preserve-report NAME -o grid.html");
   EXPECT_EQ(next_of({}, "kind", "replay"),
             "preserve-report trace.db schedule.json NAME -o report.html");
-  test::SyntheticTrace short_run;
-  short_run.annotate_steps = false;
-  short_run.steps = 1;
-  short_run.layers = 1;
-  EXPECT_EQ(next_of(short_run, "note", ""), "preserve-report NAME -o report.html");
+  EXPECT_EQ(next_of({.layers = 1, .steps = 1, .annotate_steps = false}, "note", ""),
+            "preserve-report NAME -o report.html");
 }
 
 }  // namespace

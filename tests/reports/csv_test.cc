@@ -22,8 +22,7 @@ struct Csv : TwoScenarios {};
 TEST_F(Csv, HasOneRowPerOperatorAndScenario) {
   const Report report = report_of(paths);
   const std::string csv = to_csv(report);
-  const auto rows = static_cast<size_t>(std::count(csv.begin(), csv.end(), '\n'));
-  EXPECT_EQ(rows, 1 + 2 * report.step->ops.size());
+  EXPECT_EQ(count_of(csv, "\n"), 1 + 2 * report.step->ops.size());
   EXPECT_EQ(csv.rfind("scenario,ordinal,operator,kind,recorded_ns,predicted_ns,baseline_ns,"
                       "prefetch_ns,hot_ns\r\n",
                       0),
@@ -51,8 +50,7 @@ TEST_F(Csv, OfEveryTableHasAsManyCellsAsColumns) {
   EXPECT_THAT(to_csv(report, "samples"), HasSubstr("\"warm-up\""));
   EXPECT_THAT(to_csv(report, "changes"), HasSubstr("\"step_ns\",,,"));
   EXPECT_THAT(to_csv(report, "changes"), HasSubstr("\"speedup\",\"200 us stand-in link\",1.1"));
-  const std::string windows = to_csv(report, "window_changes");
-  EXPECT_EQ(std::count(windows.begin(), windows.end(), '\n'), 2) << "the one that differs";
+  EXPECT_EQ(count_of(to_csv(report, "window_changes"), "\n"), 2U) << "the one that differs";
 }
 
 }  // namespace

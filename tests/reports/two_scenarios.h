@@ -17,10 +17,18 @@
 #include "tests/reports/scenario_files.h"
 #include "tests/support/synthetic_trace.h"
 
+namespace preserve {
+extern const std::string_view kReportSchema, kGridReportSchema, kExploreReportSchema;
+}
+
 namespace preserve::report {
 
 inline Report report_of(const std::vector<std::filesystem::path>& paths) {
   return build_report(read_inputs(paths));
+}
+// EXPECT_THAT(reading({trace, schedule}), fails_with("another recording"));
+inline auto reading(std::vector<std::filesystem::path> paths) {
+  return [paths = std::move(paths)] { report_of(paths); };
 }
 
 struct TwoScenarios : testing::Test {
@@ -29,7 +37,7 @@ struct TwoScenarios : testing::Test {
 };
 
 // What a shipped schema says against a report; empty when nothing.
-inline std::string schema_errors(const std::string& text, std::string_view schema) {
+inline std::string schema_errors(const std::string& text, std::string_view schema = kReportSchema) {
   try {
     validate_json(nlohmann::json::parse(text), schema, "report.json");
   } catch (const Error& error) {

@@ -1,20 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/rows.h"
 
-namespace preserve::test {
+#include <sqlite3.h>
+
+#include <memory>
+
+#include "common/error.h"
+
+namespace preserve {
+extern const std::string_view kSchemaSql, kViewsSql;
+
+namespace test {
 namespace {
 
-// As many as the commas of its list tell.
+// Of an empty trace: a Query does not say how many columns it has.
 int columns_of(const std::string& sql) {
-  int columns = 1, depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < sql.size(); ++i) {
-    if (depth == 0 && !quoted && sql.compare(i, 6, " FROM ") == 0) break;
-    quoted ^= sql[i] == '\'';
-    if (quoted) continue;
-    depth += (sql[i] == '(') - (sql[i] == ')');
-    columns += sql[i] == ',' && depth == 0;
+  static const std::unique_ptr<sqlite3, decltype(&sqlite3_close)> empty = [] {
+    sqlite3* db = nullptr;
+    const std::string schema = std::string(kSchemaSql) + std::string(kViewsSql);
+    if (sqlite3_open(":memory:", &db) != SQLITE_OK ||
+        sqlite3_exec(db, schema.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) {
+      throw internal_error("{}", sqlite3_errmsg(db));
+    }
+    return std::unique_ptr<sqlite3, decltype(&sqlite3_close)>(db, sqlite3_close);
+  }();
+  sqlite3_stmt* statement = nullptr;
+  if (sqlite3_prepare_v2(empty.get(), sql.c_str(), -1, &statement, nullptr) != SQLITE_OK) {
+    throw internal_error("{}: {}", sql, sqlite3_errmsg(empty.get()));
   }
+  const int columns = sqlite3_column_count(statement);
+  sqlite3_finalize(statement);
   return columns;
 }
 
@@ -34,4 +49,5 @@ std::vector<std::string> rows(const TraceDb& db, const std::string& sql) {
   return found;
 }
 
-}  // namespace preserve::test
+}  // namespace test
+}  // namespace preserve

@@ -261,10 +261,7 @@ TEST(Losses, AreToldInSentences) {
 }
 
 TEST(FoldedStep, NoStepSaysWhatToDo) {
-  SyntheticTrace spec;
-  spec.steps = 1;
-  spec.annotate_steps = false;
-  const TraceDb db = synthetic_trace(spec);
+  const TraceDb db = synthetic_trace({.steps = 1, .annotate_steps = false});
   EXPECT_THAT([&] { fold_step(db); }, fails_with("annotate the decode step"));
 }
 

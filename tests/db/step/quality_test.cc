@@ -7,7 +7,6 @@
 #include "db/step/folded_step.h"
 #include "db/step/steps.h"
 #include "tests/support/errors.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {

@@ -167,7 +167,8 @@ struct Loop {
   std::string range{};
   std::vector<int64_t> before{};  // collectives before the first step
 };
-void write_loop(TraceDb& db, const Loop& loop) {
+TraceDb trace_of(const Loop& loop) {
+  TraceDb db = TraceDb::create(":memory:");
   const StreamId stream = add_thread(db);
   int64_t t = 0;
   const auto run = [&](int64_t bytes) {
@@ -178,12 +179,7 @@ void write_loop(TraceDb& db, const Loop& loop) {
                                  .name = db.intern("MPI_Allreduce"),
                                  .start_ns = t + 1000,
                                  .end_ns = t + 1500});
-    CollectiveRow row;
-    row.op = op;
-    row.function = "allreduce";
-    row.bytes = bytes;
-    row.source = "pmpi";
-    db.add(row);
+    db.add(CollectiveRow{.op = op, .function = "allreduce", .bytes = bytes, .source = "pmpi"});
     t += 1500;
   };
   for (const int64_t bytes : loop.before) run(bytes);
@@ -194,6 +190,7 @@ void write_loop(TraceDb& db, const Loop& loop) {
     db.add(RangeRow{
         .stream = stream, .name = db.intern(loop.range), .start_ns = start_ns, .end_ns = t});
   }
+  return db;
 }
 
 int64_t most_collectives_of_a_step(const TraceDb& db) {
@@ -205,8 +202,8 @@ int64_t most_collectives_of_a_step(const TraceDb& db) {
 }
 
 TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
-  TraceDb db = TraceDb::create(":memory:");
-  write_loop(db, {.bytes = {2048, 2048, 2048, 2048, 2048, 16}, .before = {4, 512, 512, 512}});
+  TraceDb db =
+      trace_of({.bytes = {2048, 2048, 2048, 2048, 2048, 16}, .before = {4, 512, 512, 512}});
   const StepSummary steps = mark_steps(db);
   EXPECT_EQ(steps.detected, 5);
   EXPECT_EQ(steps.annotated, 0);
@@ -217,14 +214,13 @@ TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
 }
 
 TEST(MarkSteps, OneAllreduceByItselfIsNoStep) {
-  TraceDb db = TraceDb::create(":memory:");
-  write_loop(db, {.bytes = {2048}, .steps = 60});
+  TraceDb db = trace_of({.bytes = {2048}, .steps = 60});
   EXPECT_EQ(mark_steps(db).all(), 0);
 }
 
 TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
-  TraceDb db = TraceDb::create(":memory:");
-  write_loop(db, {.bytes = {8, 8, 8}, .steps = 20, .range = "decode_step", .before = {4, 4}});
+  TraceDb db =
+      trace_of({.bytes = {8, 8, 8}, .steps = 20, .range = "decode_step", .before = {4, 4}});
   const StepSummary steps = mark_steps(db, {.collectives = 3});
   EXPECT_EQ(steps.counted, 20);
   EXPECT_EQ(steps.annotated, 0);
@@ -246,8 +242,7 @@ TEST(MarkSteps, AGivenCountFindsNothingWhereNobodyCommunicates) {
 }
 
 TEST(MarkSteps, ThePeriodCanBeAskedForWhereRangesNameSteps) {
-  TraceDb db = TraceDb::create(":memory:");
-  write_loop(db, {.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
+  TraceDb db = trace_of({.bytes = {8, 16, 8, 16, 32}, .range = "decode_step"});
   StepNames names({.by_period = true});
   EXPECT_EQ(mark_annotated_steps(db, ProcessId{1}, names).size(), 0u);
   EXPECT_EQ(mark_steps(db, {.by_period = true}).detected, 5);

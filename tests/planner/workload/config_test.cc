@@ -10,7 +10,6 @@
 #include "common/error.h"
 #include "planner/workload/model/parameters.h"
 #include "tests/support/errors.h"
-#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {

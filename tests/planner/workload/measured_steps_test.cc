@@ -16,23 +16,20 @@
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/operator_time.h"
 #include "planner/workload/operator_times.h"
-#include "planner/workload/workload.h"
 #include "planner/workload/workload_options.h"
+#include "tests/planner/workload/examples.h"
 #include "tests/support/errors.h"
 #include "tests/support/exits.h"
-#include "tests/support/paths.h"
 
 namespace preserve {
 namespace {
 
+using test::device_file;
+using test::example_device;
 using test::fails_with;
 namespace fs = std::filesystem;
 
-const fs::path kSource = PRESERVE_SOURCE_DIR;
-
-DeviceModel device(const std::string& name) {
-  return load_device(kSource / "examples/devices" / (name + ".json"));
-}
+const std::string kMakePresets = PRESERVE_SOURCE_DIR "/scripts/make-device-presets";
 
 ModelConfig model_of(const std::string& keys) {
   const test::TemporaryDirectory directory;
@@ -94,7 +91,7 @@ TEST(MeasuredSteps, AreMetWithin15Percent) {
     spec.context = step.context;
     spec.type = step.type;
     spec.engine_overhead = step.engine_overhead;
-    const double ms = generate_workload(spec, device(step.device)).step.wall_ns / 1e6;
+    const double ms = generate_workload(spec, example_device(step.device)).step.wall_ns / 1e6;
     EXPECT_NEAR(ms / step.ms, 1, 0.15) << step.source << " on " << step.ranks << " " << step.device
                                        << ": " << ms << " for " << step.ms << " ms";
   }
@@ -121,13 +118,14 @@ TEST(MeasuredWindows, AreMetWithin20Percent) {
       {"a100-80g", 4, 65536, 7.8},  {"a100-80g", 8, 65536, 11.4},  {"l40s", 4, 8192, 17.5},
       {"l40s", 8, 8192, 27.4},      {"l40s", 4, 65536, 59.6},      {"l40s", 8, 65536, 108}};
   for (const auto& [name, ranks, elements, us] : windows) {
-    const double ns = collective_time(device(name), "allreduce", ranks, 2 * elements).dur_ns;
+    const double ns =
+        collective_time(example_device(name), "allreduce", ranks, 2 * elements).dur_ns;
     EXPECT_NEAR(ns / 1e3 / us, 1, 0.2) << name << " " << ranks << " ranks, " << elements;
   }
 }
 
 TEST(Collectives, OfTheLibraryThatIsChosen) {
-  const DeviceModel all = device("h100-sxm");
+  const DeviceModel all = example_device("h100-sxm");
   const auto ns = [&](const std::string& library) {
     return collective_time(with_collectives(all, library), "allreduce", 8, 16384).dur_ns;
   };
@@ -150,14 +148,14 @@ TEST(GeneratedSteps, ContextsOfEachSequence) {
     }
     return StepOp();
   };
-  const StepOp uneven = core(generate_workload(spec, device("h100-sxm")).step);
+  const StepOp uneven = core(generate_workload(spec, example_device("h100-sxm")).step);
   EXPECT_EQ(uneven.accesses[0].bytes, 4000 * 8 * 128 * 2);
   spec.contexts = {2000, 2000};
-  const StepOp even = core(generate_workload(spec, device("h100-sxm")).step);
+  const StepOp even = core(generate_workload(spec, example_device("h100-sxm")).step);
   EXPECT_EQ(even.accesses[0].bytes, uneven.accesses[0].bytes);
   EXPECT_GE(uneven.dur_ns, even.dur_ns);
   spec.contexts = {2000};
-  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
+  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
               fails_with("names 1 sequences"));
 }
 
@@ -168,7 +166,7 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
       R"("num_attention_heads":8,"vocab_size":1000,"num_local_experts":8,"num_experts_per_tok":2)");
   const auto experts_read = [&](int64_t batch) {
     spec.batch = batch;
-    const FoldedStep step = generate_workload(spec, device("h100-sxm")).step;
+    const FoldedStep step = generate_workload(spec, example_device("h100-sxm")).step;
     for (const StepTensor& tensor : step.tensors) {
       if (tensor.name != "layers.0.mlp.experts.down.weight") continue;
       EXPECT_EQ(tensor.role, TensorRole::unknown) << "never prefetched";
@@ -179,7 +177,7 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
   EXPECT_EQ(experts_read(1), 2);
   EXPECT_EQ(experts_read(4), 5) << "8 (1 - 0.75^4) = 5.5 distinct experts";
   EXPECT_EQ(experts_read(64), 8);
-  EXPECT_EQ(generate_workload(spec, device("h100-sxm")).bytes.weights,
+  EXPECT_EQ(generate_workload(spec, example_device("h100-sxm")).bytes.weights,
             2 * (4 * 1024 * 1024 + 8 * 1024 + 8 * 3 * 1024 * 2048));
 }
 
@@ -187,20 +185,20 @@ TEST(GeneratedSteps, WindowsBoundTheCache) {
   WorkloadSpec spec;
   spec.model = model_of(std::string(kLlama3Small) + R"(,"sliding_window":1024)");
   spec.context = 8192;
-  EXPECT_EQ(generate_workload(spec, device("h100-sxm")).bytes.kv,
+  EXPECT_EQ(generate_workload(spec, example_device("h100-sxm")).bytes.kv,
             int64_t{32} * 2 * 1024 * 8 * 128 * 2);
 }
 
 TEST(GeneratedSteps, EngineOverheadIsOperatorsOfItsOwn) {
   WorkloadSpec spec;
   spec.model = model_of(kLlama3Small);
-  const Workload plain = generate_workload(spec, device("h100-sxm"));
+  const Workload plain = generate_workload(spec, example_device("h100-sxm"));
   spec.engine_overhead = 1.4;
-  const Workload slow = generate_workload(spec, device("h100-sxm"));
+  const Workload slow = generate_workload(spec, example_device("h100-sxm"));
   EXPECT_NEAR(slow.step.wall_ns / plain.step.wall_ns, 1.4, 1e-4);
   EXPECT_EQ(slow.step.ops.size(), plain.step.ops.size() + 32 + 2);
   spec.engine_overhead = 0.9;
-  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
+  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
               fails_with("--engine-overhead"));
 }
 
@@ -208,11 +206,11 @@ TEST(GeneratedSteps, FourBitsWhereTheDeviceHasThem) {
   WorkloadSpec spec;
   spec.model = model_of(kLlama3Small);
   spec.type = WeightType::fp4;
-  EXPECT_THAT([&] { generate_workload(spec, device("h100-sxm")); },
+  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
               fails_with("no fp4 arithmetic rate"));
-  const Workload fp4 = generate_workload(spec, device("b200"));
+  const Workload fp4 = generate_workload(spec, example_device("b200"));
   spec.type = WeightType::fp8;
-  const Workload fp8 = generate_workload(spec, device("b200"));
+  const Workload fp8 = generate_workload(spec, example_device("b200"));
   EXPECT_EQ(fp4.bytes.weights * 16, fp8.bytes.weights * 9) << "a scale for 16 numbers";
   EXPECT_LT(fp4.step.wall_ns, fp8.step.wall_ns);
 }
@@ -289,15 +287,14 @@ TEST(DevicePresets, TakeTheTablesOfAnotherDeviceScaled) {
   if (test::run_program({"python3", "--version"}).exit_code != 0) GTEST_SKIP() << "no python3 here";
   const test::TemporaryDirectory directory;
   const std::string path = (directory / "device.json").string();
-  fs::copy_file(kSource / "examples/devices/ascend-910b.json", path);
+  fs::copy_file(device_file("ascend-910b"), path);
   const auto like = [&](const std::string& error) {
-    return test::run_program({(kSource / "scripts/make-device-presets").string(), "--like",
-                              (kSource / "examples/devices/h100-sxm.json").string(), "--operation",
+    return test::run_program({kMakePresets, "--like", device_file("h100-sxm"), "--operation",
                               "gemm", "--device", path, "--error", error});
   };
   EXPECT_EQ(like("gemm=much").exit_code, 1);
   ASSERT_EQ(like("gemm=0.25,0.5").exit_code, 0);
-  const DeviceModel scaled = load_device(path), from = device("h100-sxm");
+  const DeviceModel scaled = load_device(path), from = example_device("h100-sxm");
   const OperatorTable* table = find_operator_table(scaled, "gemm", "fp16");
   ASSERT_NE(table, nullptr);
   EXPECT_EQ(table->median_relative_error, 0.25);
@@ -341,9 +338,9 @@ TEST_P(RealOperators, RowsOutOfTheFitAreMetWithin8Percent) {
   }
   fitted.close();
   const std::string path = (directory / "device.json").string();
-  fs::copy_file(kSource / "examples/devices/ascend-910b.json", path);
-  succeeded(test::run_program({(kSource / "scripts/make-device-presets").string(), "--source",
-                               "a test", "--device", path, (directory / "fitted.csv").string()}));
+  fs::copy_file(device_file("ascend-910b"), path);
+  succeeded(test::run_program(
+      {kMakePresets, "--source", "a test", "--device", path, (directory / "fitted.csv").string()}));
   const DeviceModel fit = load_device(path);
   std::map<std::string, std::vector<double>> errors;  // by class and type
   for (const HeldOut& row : rows) {

@@ -12,38 +12,18 @@
 #include "planner/schedule/collective_time.h"
 #include "planner/workload/workload_options.h"
 #include "planner/workload/workload_trace.h"
+#include "tests/planner/workload/examples.h"
 #include "tests/support/errors.h"
-#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
+using test::example;
+using test::example_device;
 using test::fails_with;
 using test::TemporaryDirectory;
 using testing::HasSubstr;
-namespace fs = std::filesystem;
-
-const fs::path kSource = PRESERVE_SOURCE_DIR;
-
-ModelConfig example_model(const std::string& name) {
-  return load_model_config(kSource / "examples/models" / (name + ".json"));
-}
-
-DeviceModel example_device(const std::string& name) {
-  return load_device(kSource / "examples/devices" / (name + ".json"));
-}
-
-WorkloadSpec example(const std::string& model, int64_t ranks, int64_t batch, int64_t context,
-                     WeightType type) {
-  WorkloadSpec spec;
-  spec.model = example_model(model);
-  spec.ranks = ranks;
-  spec.batch = batch;
-  spec.context = context;
-  spec.type = type;
-  return spec;
-}
 
 const StepOp& op_named(const FoldedStep& step, const std::string& name) {
   const auto found = std::find_if(step.ops.begin(), step.ops.end(),
@@ -91,8 +71,7 @@ TEST(Workload, BytesPerLayerByHand) {
   for (const LayerBytes& model : whole) {
     for (const int64_t ranks : {1, 2}) {
       const FoldedStep step =
-          generate_workload(example(model.model, ranks, 1, 1024, WeightType::fp16), roomy_device())
-              .step;
+          generate_workload(example(model.model, ranks, 1, 1024), roomy_device()).step;
       EXPECT_EQ(read_bytes(step, "layers.0.attn.qkv"), model.qkv / ranks) << model.model;
       EXPECT_EQ(read_bytes(step, "layers.0.attn.o_proj"), model.o_proj / ranks) << model.model;
       EXPECT_EQ(read_bytes(step, "layers.0.mlp.gate_up"), model.gate_up / ranks) << model.model;
@@ -101,19 +80,8 @@ TEST(Workload, BytesPerLayerByHand) {
   }
 }
 
-// Memory footprint of a layer's halves as PRESERVE (arXiv 2501.08192, Figure 2) defines them: 8-bit
-// weights and KV, batch 8, context 16384. MB, from the models' published shapes.
-struct Footprint {
-  const char* model;
-  double attention_weights, kv, mlp;
-};
-
 TEST(Workload, FootprintsOfThePaperModels) {
-  const Footprint models[] = {
-      {"llama3-8b", 41.9, 268.4, 176.2},   {"phi-3-small", 41.9, 268.4, 176.2},
-      {"llama3-70b", 151.0, 268.4, 704.6}, {"qwen2-7b", 29.4, 134.2, 203.7},
-      {"qwen2-72b", 151.0, 268.4, 726.7},  {"phi-3-medium", 65.5, 335.5, 275.3}};
-  for (const Footprint& model : models) {
+  for (const test::PaperFootprint& model : test::kPaperFootprints) {
     for (const int64_t ranks : {1, 2, 4, 8}) {
       WorkloadSpec spec = example(model.model, ranks, 8, 16384, WeightType::int8);
       AttentionShape& shape = *spec.model.layers.front().attention;
@@ -134,7 +102,7 @@ TEST(Workload, FootprintsOfThePaperModels) {
 
 TEST(Workload, KeyValueHeadsThatDoNotDivideGoByTheFullestRank) {
   // 10 heads on 4 ranks: 3 + 3 + 2 + 2.
-  const WorkloadSpec spec = example("phi-3-medium", 4, 1, 1024, WeightType::fp16);
+  const WorkloadSpec spec = example("phi-3-medium", 4, 1, 1024);
   const FoldedStep step = generate_workload(spec, example_device("h100-sxm")).step;
   EXPECT_EQ(read_bytes(step, "layers.0.attn.core"), 2 * 3 * 128 * 1024 * 2);
   EXPECT_THAT(step.warnings, testing::Contains(HasSubstr("do not divide the 10 key-value heads")));
@@ -142,7 +110,7 @@ TEST(Workload, KeyValueHeadsThatDoNotDivideGoByTheFullestRank) {
 
 TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
   const auto step = [](int64_t ranks) {
-    WorkloadSpec spec = example("llama3-8b", ranks, 1, 1024, WeightType::fp16);
+    WorkloadSpec spec = example("llama3-8b", ranks, 1, 1024);
     spec.allreduce_ns = 5000;
     return generate_workload(spec, example_device("h100-sxm")).step;
   };
@@ -154,10 +122,7 @@ TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
 
 TEST(Workload, RanksMustDivideTheModel) {
   const auto split = [](const char* model, int64_t ranks) {
-    return [=] {
-      generate_workload(example(model, ranks, 1, 1024, WeightType::fp16),
-                        example_device("h100-sxm"));
-    };
+    return [=] { generate_workload(example(model, ranks, 1, 1024), example_device("h100-sxm")); };
   };
   EXPECT_THAT(split("qwen2-7b", 8), fails_with("8 ranks do not divide the 28 attention heads"));
   EXPECT_THAT(split("llama3-8b", 3), fails_with("3 ranks do not divide the 32 attention heads"));
@@ -166,7 +131,7 @@ TEST(Workload, RanksMustDivideTheModel) {
 }
 
 TEST(Workload, SizesThatOverflowAreRefused) {
-  WorkloadSpec spec = example("llama3-8b", 1, 1 << 20, 1 << 27, WeightType::fp16);
+  WorkloadSpec spec = example("llama3-8b", 1, 1 << 20, 1 << 27);
   AttentionShape& shape = *spec.model.layers.front().attention;
   shape.kv_heads = shape.heads = shape.head_dim = 1 << 20;
   spec.batch = 4;
@@ -185,7 +150,7 @@ TEST(Workload, SizesThatOverflowAreRefused) {
 // --- the step ------------------------------------------------------------------------------------
 
 TEST(Workload, StepLooksLikeARecordedOne) {
-  const WorkloadSpec spec = example("llama3-8b", 4, 4, 4096, WeightType::fp16);
+  const WorkloadSpec spec = example("llama3-8b", 4, 4, 4096);
   const DeviceModel device = example_device("h100-sxm");
   const FoldedStep step = generate_workload(spec, device).step;
   EXPECT_EQ(step.ops.size(), 2u + 32 * 11 + 4);
@@ -230,10 +195,8 @@ TEST(Workload, StepLooksLikeARecordedOne) {
 
 TEST(Workload, LargeBatchesAreBoundByArithmetic) {
   const DeviceModel device = example_device("h100-sxm");
-  const FoldedStep small =
-      generate_workload(example("llama3-8b", 4, 1, 1024, WeightType::fp16), device).step;
-  const FoldedStep large =
-      generate_workload(example("llama3-8b", 4, 1024, 1024, WeightType::fp16), device).step;
+  const FoldedStep small = generate_workload(example("llama3-8b", 4, 1, 1024), device).step;
+  const FoldedStep large = generate_workload(example("llama3-8b", 4, 1024, 1024), device).step;
   const StepOp& memory_bound = op_named(small, "layers.0.mlp.gate_up");
   EXPECT_LT(memory_bound.floor_ns, memory_bound.dur_ns / 2);
   const StepOp& compute_bound = op_named(large, "layers.0.mlp.gate_up");
@@ -241,24 +204,21 @@ TEST(Workload, LargeBatchesAreBoundByArithmetic) {
 }
 
 TEST(Workload, OneRankHasNoCollectives) {
-  const FoldedStep step = generate_workload(example("llama3-8b", 1, 1, 1024, WeightType::fp16),
-                                            example_device("h100-sxm"))
-                              .step;
+  const FoldedStep step =
+      generate_workload(example("llama3-8b", 1, 1, 1024), example_device("h100-sxm")).step;
   for (const StepOp& op : step.ops) EXPECT_NE(op.kind, OpKind::collective) << op.name;
 }
 
 TEST(Workload, WhatDoesNotFitIsNotApplicable) {
   const DeviceModel device = example_device("h100-sxm");
   // GiB: 70.6e9 parameters of two bytes
-  EXPECT_THAT(
-      [&] { generate_workload(example("llama3-70b", 1, 1, 1024, WeightType::fp16), device); },
-      fails_with(ErrorKind::not_applicable, HasSubstr("131.")));
-  EXPECT_NO_THROW(generate_workload(example("llama3-70b", 4, 1, 1024, WeightType::fp16), device));
+  EXPECT_THAT([&] { generate_workload(example("llama3-70b", 1, 1, 1024), device); },
+              fails_with(ErrorKind::not_applicable, HasSubstr("131.")));
+  EXPECT_NO_THROW(generate_workload(example("llama3-70b", 4, 1, 1024), device));
   DeviceModel unknown = device;
   unknown.memory_bytes = 0;
-  EXPECT_THAT(
-      generate_workload(example("llama3-70b", 2, 1, 1024, WeightType::fp16), unknown).step.warnings,
-      testing::Contains(HasSubstr("does not state its memory")));
+  EXPECT_THAT(generate_workload(example("llama3-70b", 2, 1, 1024), unknown).step.warnings,
+              testing::Contains(HasSubstr("does not state its memory")));
 }
 
 TEST(Workload, DevicesThatLackARateAreRefused) {
@@ -277,16 +237,15 @@ TEST(Workload, DevicesThatLackARateAreRefused) {
 
 TEST(Workload, DoubtsAreStated) {
   const DeviceModel device = example_device("h100-sxm");
-  WorkloadSpec six = example("llama3-8b", 6, 1, 1024, WeightType::fp16);
+  WorkloadSpec six = example("llama3-8b", 6, 1, 1024);
   for (LayerShape& layer : six.model.layers) {
     layer.attention->heads = layer.attention->kv_heads = 24;
     layer.mlp->columns = 14'400;
   }
   EXPECT_THAT(generate_workload(six, device).step.warnings,
               testing::Contains(HasSubstr("6 ranks is interpolated")));
-  EXPECT_THAT(
-      generate_workload(example("llama3-8b", 2, 16384, 4, WeightType::fp16), device).step.warnings,
-      testing::Contains(HasSubstr("extrapolated")));
+  EXPECT_THAT(generate_workload(example("llama3-8b", 2, 16384, 4), device).step.warnings,
+              testing::Contains(HasSubstr("extrapolated")));
 }
 
 // --- the trace -----------------------------------------------------------------------------------
@@ -341,7 +300,7 @@ TEST(Workload, TraceOutFoldsBackToTheSameStep) {
   for (const WeightType type : {WeightType::fp16, WeightType::int8}) {
     const DeviceModel device = example_device("h200");
     const FoldedStep step = generate_workload(example("qwen2-7b", 4, 3, 1000, type), device).step;
-    fs::remove(directory / "trace.db");
+    std::filesystem::remove(directory / "trace.db");
     write_workload_trace(step, device, directory / "trace.db");
     expect_same(step, fold_step(TraceDb::open(directory / "trace.db")));
   }
@@ -349,7 +308,7 @@ TEST(Workload, TraceOutFoldsBackToTheSameStep) {
 
 TEST(Workload, APrefillWorksOnAllTokensOfItsPrompts) {
   const DeviceModel device = example_device("h100-sxm");
-  WorkloadSpec spec = example("llama3-8b", 2, 3, 500, WeightType::fp16);
+  WorkloadSpec spec = example("llama3-8b", 2, 3, 500);
   const Workload decode = generate_workload(spec, device);
   spec.new_tokens = 500;
   const Workload prefill = generate_workload(spec, device);
@@ -370,7 +329,7 @@ TEST(Workload, APrefillWorksOnAllTokensOfItsPrompts) {
 
 TEST(Workload, PartsOfAWeightAddUpToItsRows) {
   const Workload workload =
-      generate_workload(example("llama3-8b", 2, 1, 100, WeightType::fp16), example_device("h200"));
+      generate_workload(example("llama3-8b", 2, 1, 100), example_device("h200"));
   int64_t with_parts = 0;
   for (size_t i = 0; i < workload.notes.size(); ++i) {
     const std::vector<int64_t>& parts = workload.notes[i].parts;
@@ -385,7 +344,7 @@ TEST(Workload, PartsOfAWeightAddUpToItsRows) {
 TEST(Workload, OptionsMakeTheStepAndTheTrace) {
   const TemporaryDirectory directory;
   WorkloadOptions options;
-  options.model = (kSource / "examples/models/llama3-8b.json").string();
+  options.model = test::model_file("llama3-8b");
   options.ranks = 2;
   options.trace_out = (directory / "out.db").string();
   const DeviceModel device = example_device("h100-sxm");

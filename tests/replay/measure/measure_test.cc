@@ -51,6 +51,19 @@ int64_t noisy(int64_t ns, int run, double part) {
   return static_cast<int64_t>(static_cast<double>(ns) * (1 + part * wave));
 }
 
+// A plan that gains what the times of a step say, each disturbed by up to +-part.
+FakeExecutor plan_of(int64_t baseline_ns, int64_t prefetch_ns, double part) {
+  return {{"baseline", "prefetch"}, [=](size_t arm, int number) {
+            return step(noisy(arm == 0 ? baseline_ns : prefetch_ns, number, part));
+          }};
+}
+
+// Samples that were left out for that reason.
+int64_t discarded(const Measurement& measured, const std::string& reason) {
+  return std::count_if(measured.samples.begin(), measured.samples.end(),
+                       [&](const MeasuredSample& sample) { return sample.discarded == reason; });
+}
+
 Measurement run_all(FakeExecutor& executor, MeasureOptions options = {}) {
   return measure(executor, options, [&] { return executor.clock_ns; });
 }
@@ -145,9 +158,7 @@ RC_GTEST_PROP(PassOrder, EveryArmStandsInEveryPlaceAndFollowsEveryOtherEquallyOf
 }
 
 TEST(Measure, FindsTheSpeedupAndStopsWhenPrecise) {
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
-    return step(noisy(arm == 0 ? 1'200'000 : 1'000'000, number, 0.002));
-  });
+  FakeExecutor executor = plan_of(1'200'000, 1'000'000, 0.002);
   const ReplayResult result = run(executor);
   EXPECT_EQ(result.stop_reason, "precise");
   EXPECT_EQ(result.verdict, Verdict::fast);
@@ -157,46 +168,31 @@ TEST(Measure, FindsTheSpeedupAndStopsWhenPrecise) {
   EXPECT_EQ(result.steps_per_sample, 8);  // 10 ms of 1.2 ms steps
 }
 
-TEST(Measure, EqualArmsAreTheSame) {
-  FakeExecutor executor({"baseline", "prefetch"},
-                        [](size_t, int number) { return step(noisy(2'000'000, number, 0.004)); });
-  EXPECT_EQ(run(executor).verdict, Verdict::same);
-}
-
-TEST(Measure, ASlowPlanIsSlow) {
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
-    return step(noisy(arm == 0 ? 1'000'000 : 1'050'000, number, 0.002));
-  });
-  EXPECT_EQ(run(executor).verdict, Verdict::slow);
+TEST(Measure, EqualArmsAreTheSameAndASlowPlanIsSlow) {
+  FakeExecutor equal = plan_of(2'000'000, 2'000'000, 0.004);
+  EXPECT_EQ(run(equal).verdict, Verdict::same);
+  FakeExecutor slow = plan_of(1'000'000, 1'050'000, 0.002);
+  EXPECT_EQ(run(slow).verdict, Verdict::slow);
 }
 
 TEST(Measure, TheTimeLimitEndsAWildMeasurement) {
-  FakeExecutor executor({"baseline", "prefetch"},
-                        [](size_t, int number) { return step(noisy(3'000'000, number, 0.5)); });
-  MeasureOptions options;
-  options.time_limit_ns = 2'000'000'000;
-  const ReplayResult result = run(executor, options);
+  FakeExecutor executor = plan_of(3'000'000, 3'000'000, 0.5);
+  const ReplayResult result = run(executor, {.time_limit_ns = 2'000'000'000});
   EXPECT_EQ(result.stop_reason, "time-limit");
   EXPECT_EQ(result.verdict, Verdict::ambiguous);
 }
 
 TEST(Measure, EvenTheShortestLimitCountsOnePass) {
   FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int) { return step(50'000'000); });
-  MeasureOptions options;
-  options.time_limit_ns = 1;
-  const ReplayResult result = run(executor, options);
+  const ReplayResult result = run(executor, {.time_limit_ns = 1});
   EXPECT_EQ(result.passes, 2);
   EXPECT_EQ(result.arms[1].pairs, 1);
   EXPECT_EQ(result.verdict, Verdict::ambiguous);  // one pair decides nothing
 }
 
 TEST(Measure, ThePairLimitHolds) {
-  FakeExecutor executor({"baseline", "prefetch"},
-                        [](size_t, int number) { return step(noisy(100'000, number, 0.9)); });
-  MeasureOptions options;
-  options.max_pairs = 20;
-  options.time_limit_ns = INT64_MAX;
-  const ReplayResult result = run(executor, options);
+  FakeExecutor executor = plan_of(100'000, 100'000, 0.9);
+  const ReplayResult result = run(executor, {.time_limit_ns = INT64_MAX, .max_pairs = 20});
   EXPECT_EQ(result.stop_reason, "pair-limit");
   EXPECT_EQ(result.passes, 20);
 }
@@ -217,10 +213,7 @@ TEST(Measure, ADriftHitsAllArmsAlike) {
   // 1 % slower with every run: a fixed order would see a difference that does not exist.
   FakeExecutor executor({"baseline", "prefetch"},
                         [](size_t, int number) { return step(1'000'000 + 10'000 * number); });
-  MeasureOptions options;
-  options.max_pairs = 41;
-  options.time_limit_ns = INT64_MAX;
-  options.precision = 0;
+  const MeasureOptions options{.time_limit_ns = INT64_MAX, .max_pairs = 41, .precision = 0};
   EXPECT_NEAR(speedup_of(run(executor, options).arms[1]), 1.0, 0.003);
 }
 
@@ -235,10 +228,7 @@ TEST(Measure, InterruptedSlowSamplesAreDiscardedAndCounted) {
   });
   const Measurement measured = run_all(executor);
   const ReplayResult& result = measured.result;
-  const auto interrupted =
-      std::count_if(measured.samples.begin(), measured.samples.end(),
-                    [](const MeasuredSample& sample) { return sample.discarded == "interrupted"; });
-  EXPECT_GT(interrupted, 0);
+  EXPECT_GT(discarded(measured, "interrupted"), 0);
   EXPECT_NEAR(speedup_of(result.arms[1]), 1.1, 0.005);
   EXPECT_FALSE(result.busy);
 }
@@ -249,8 +239,7 @@ TEST(Measure, AHarmlessInterruptionCounts) {
     sample.interrupted = number % 4 == 0;
     return sample;
   });
-  const Measurement measured = run_all(executor);
-  for (const MeasuredSample& sample : measured.samples) EXPECT_NE(sample.discarded, "interrupted");
+  EXPECT_EQ(discarded(run_all(executor), "interrupted"), 0);
 }
 
 TEST(Measure, ABusyMachineGivesNoVerdict) {
@@ -270,11 +259,7 @@ TEST(Measure, ThrottledSamplesAreDiscarded) {
     if (number == 9) sample.probe_ns = 1300;
     return sample;
   });
-  const Measurement measured = run_all(executor);
-  const auto throttled =
-      std::count_if(measured.samples.begin(), measured.samples.end(),
-                    [](const MeasuredSample& sample) { return sample.discarded == "throttled"; });
-  EXPECT_EQ(throttled, 1);
+  EXPECT_EQ(discarded(run_all(executor), "throttled"), 1);
 }
 
 TEST(Measure, AnArmThatDidOtherWorkIsRefused) {
@@ -294,9 +279,7 @@ TEST(Measure, TimesAndSpeedupAreOfTheSamePairs) {
     if (sample.interrupted) sample.step_ns *= 2;
     return sample;
   });
-  MeasureOptions options;
-  options.max_pairs = 40;
-  const ReplayResult result = run(executor, options);
+  const ReplayResult result = run(executor, {.max_pairs = 40});
   EXPECT_LT(result.arms[1].pairs, 39);
   EXPECT_EQ(result.arms[0].counted, result.arms[1].counted);
   EXPECT_EQ(result.arms[1].counted, result.arms[1].pairs);
@@ -306,11 +289,8 @@ TEST(Measure, TimesAndSpeedupAreOfTheSamePairs) {
 }
 
 TEST(Measure, TheSameSamplesGiveTheSameResult) {
-  const auto behave = [](size_t arm, int number) {
-    return step(noisy(arm == 0 ? 1'020'000 : 1'000'000, number, 0.05));
-  };
-  FakeExecutor first({"baseline", "prefetch"}, behave);
-  FakeExecutor second({"baseline", "prefetch"}, behave);
+  FakeExecutor first = plan_of(1'020'000, 1'000'000, 0.05);
+  FakeExecutor second = plan_of(1'020'000, 1'000'000, 0.05);
   const ReplayResult a = run(first);
   const ReplayResult b = run(second);
   EXPECT_EQ(a.passes, b.passes);
@@ -330,9 +310,7 @@ RC_GTEST_PROP(Measure, CountedAndDiscardedAreAllSamples, ()) {
     sample.probe_ns = (number + seed) % 11 == 0 ? 2000 : 1000;
     return sample;
   });
-  MeasureOptions options;
-  options.max_pairs = *rc::gen::inRange(2, 30);
-  const Measurement measured = run_all(executor, options);
+  const Measurement measured = run_all(executor, {.max_pairs = *rc::gen::inRange(2, 30)});
   const ReplayResult& result = measured.result;
   size_t counted = 0;
   for (const ArmResult& arm : result.arms) counted += static_cast<size_t>(arm.counted);

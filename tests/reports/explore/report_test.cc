@@ -7,16 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
-#include "common/error.h"
-#include "planner/schedule/json_document.h"
+#include "tests/reports/two_scenarios.h"
 #include "tests/support/errors.h"
-#include "tests/support/synthetic_trace.h"
-
-namespace preserve {
-extern const std::string_view kExploreReportSchema;
-}
 
 namespace preserve::report {
 namespace {
@@ -117,13 +109,12 @@ TEST_F(Exploration, CurvesHaveBothOptima) {
 TEST_F(Exploration, IsWrittenInEveryFormat) {
   const ExploreReport report = report_of(small_sweep());
   EXPECT_THAT(report.sentence, HasSubstr("5 of 6 cells"));
-  validate_json(nlohmann::json::parse(to_json(report)), kExploreReportSchema, "report.json");
+  EXPECT_EQ(schema_errors(to_json(report), kExploreReportSchema), "");
   for (const Format format : {Format::html, Format::md}) {
     EXPECT_THAT(render(report, format), HasSubstr("1.250"));
     EXPECT_THAT(render(report, format), HasSubstr("N/A"));
   }
-  const std::string csv = to_csv(report);
-  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 7);
+  EXPECT_EQ(count_of(to_csv(report), "\n"), 7U);
   for (const char* id : {"maps", "footprint", "design", "explored"}) {
     EXPECT_THAT(to_html(report), HasSubstr(std::string("<h2 id=\"") + id + "\""));
     EXPECT_THAT(html_definition_link(id), HasSubstr("#metrics-Explorations"));
@@ -167,21 +158,18 @@ TEST_F(Exploration, IsComparedWithAnotherByWhatVaries) {
   EXPECT_EQ(found.cells[0].flow_ratio(), 2) << "the largest change first";
   EXPECT_THAT(found.cells[0].name, HasSubstr("l2 16.0 MiB"));
   EXPECT_THAT(found.sentence, HasSubstr("faster in 1 and slower in 0"));
-  validate_json(nlohmann::json::parse(to_json(now)), kExploreReportSchema, "report.json");
+  EXPECT_EQ(schema_errors(to_json(now), kExploreReportSchema), "");
   EXPECT_THAT(to_html(now), HasSubstr("<h2 id=\"earlier\""));
   EXPECT_THAT(to_markdown(now), HasSubstr("faster in 1"));
-  const std::string csv = changes_csv(now);
-  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 5);
+  EXPECT_EQ(count_of(changes_csv(now), "\n"), 5U);
 }
 
 TEST_F(Exploration, IsNamedWithoutOtherKinds) {
   report_of(small_sweep());
   test::write_synthetic_trace(directory_ / "trace.db");
-  EXPECT_THAT(
-      [&] {
-        all_of_kind({directory_ / "trace.db", directory_ / "explore.db"}, InputKind::explore);
-      },
-      test::fails_with(ErrorKind::usage, HasSubstr("trace.db does not belong to it")));
+  const std::vector<std::filesystem::path> both{directory_ / "trace.db", directory_ / "explore.db"};
+  EXPECT_THAT([&] { all_of_kind(both, InputKind::explore); },
+              test::fails_with(ErrorKind::usage, HasSubstr("trace.db does not belong to it")));
 }
 
 }  // namespace

@@ -9,14 +9,9 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
-#include <regex>
 
 #include "tests/reports/two_scenarios.h"
 #include "tests/support/synthetic_grid.h"
-
-namespace preserve {
-extern const std::string_view kGridReportSchema;
-}
 
 namespace preserve::report {
 namespace {
@@ -36,10 +31,6 @@ GridReport synthetic_report() {
   return report_of(directory / "grid.db");
 }
 
-std::string schema_errors(const std::string& text) {
-  return report::schema_errors(text, kGridReportSchema);
-}
-
 TEST(GridReport, TablesAreTheGoldenOnes) {
   const GridReport report = synthetic_report();
   const std::string csv = to_csv(report), markdown = to_markdown(report);
@@ -47,37 +38,14 @@ TEST(GridReport, TablesAreTheGoldenOnes) {
   EXPECT_EQ(markdown, test::golden("grid.md", markdown)) << "UPDATE_GOLDEN=1 rewrites it";
 }
 
-TEST(GridReport, CsvHasAsManyFieldsInEveryRow) {
-  const std::string csv = to_csv(synthetic_report());
-  std::istringstream lines(csv);
-  std::string line;
-  std::set<long> fields;
-  while (std::getline(lines, line)) {
-    // No field of the fabricated grid holds a comma but reasons, which are quoted.
-    line = std::regex_replace(line, std::regex("\"[^\"]*\""), "");
-    fields.insert(std::count(line.begin(), line.end(), ','));
-  }
-  EXPECT_EQ(fields.size(), 1U);
-}
-
 TEST(GridReport, JsonFollowsItsSchemaAndTheSummary) {
   const GridReport report = synthetic_report();
-  EXPECT_EQ(schema_errors(to_json(report)), "");
+  EXPECT_EQ(schema_errors(to_json(report), kGridReportSchema), "");
   const auto json = nlohmann::json::parse(to_json(report));
   EXPECT_EQ(json["cells"].size(), 48U);
   EXPECT_EQ(json["complete"], false);
   EXPECT_EQ(json["summary"]["done"], summarise(report.cells).done);
   EXPECT_TRUE(json["cells"][5]["measured"].is_null());
-}
-
-TEST(GridReport, SaysWhatIsMissingAndWhatIsAStandIn) {
-  const GridReport report = synthetic_report();
-  EXPECT_THAT(report.sentence,
-              AllOf(HasSubstr("on NVIDIA H100 80GB HBM3 with stand-in collectives on one GPU"),
-                    HasSubstr("over 32 cells with batch at most 8 on 4 and 8 ranks")));
-  EXPECT_THAT(fmt::format("{}", fmt::join(report.warnings, "\n")),
-              AllOf(HasSubstr("1 cell not measured yet"), HasSubstr("1 cell failed"),
-                    HasSubstr("not what a real network gives")));
 }
 
 TEST(GridReport, OfNothingMeasuredIsAReportToo) {
@@ -89,7 +57,7 @@ TEST(GridReport, OfNothingMeasuredIsAReportToo) {
   });
   const GridReport report = report_of(directory / "grid.db");
   EXPECT_EQ(report.sentence, "Nothing is measured yet.");
-  EXPECT_EQ(schema_errors(to_json(report)), "");
+  EXPECT_EQ(schema_errors(to_json(report), kGridReportSchema), "");
   EXPECT_THAT(to_html(report), HasSubstr("was not measured"));
 }
 
@@ -167,15 +135,12 @@ TEST(GridHtml, ShowsHostileNamesAsTextAndNothingElse) {
   EXPECT_THAT(html,
               AllOf(Not(HasSubstr("\u202E")), Not(HasSubstr("\x1b")), Not(HasSubstr("url("))));
   EXPECT_LT(html.size(), 2'000'000U) << "a reason of one megabyte is cut";
-  EXPECT_EQ(schema_errors(to_json(report)), "");
+  EXPECT_EQ(schema_errors(to_json(report), kGridReportSchema), "");
   EXPECT_THAT(to_csv(report), HasSubstr("\"'=1+1\""));
   EXPECT_THAT(to_markdown(report), Not(HasSubstr("\u202E")));
 }
 
 TEST(GridHtml, LeavesARealBrowsersConsoleEmpty) {
-  if (test::run_program({"sh", "-c", "command -v chromium"}).exit_code != 0) {
-    GTEST_SKIP() << "chromium is not installed";
-  }
   const TemporaryDirectory directory;
   const test::Run run = in_chromium(to_html(hostile_report(directory)));
   if (run.exit_code != 0 || run.out.empty())
@@ -209,7 +174,7 @@ TEST(GridComparison, MeetsCellsAndJudgesThemByIntervals) {
   EXPECT_EQ(found.only_before, 1);
   EXPECT_EQ(found.cells.at(0).key, better) << "the largest change first";
   EXPECT_EQ(found.cells.at(0).word, "higher");
-  EXPECT_EQ(schema_errors(to_json(now)), "");
+  EXPECT_EQ(schema_errors(to_json(now), kGridReportSchema), "");
   EXPECT_THAT(to_html(now), AllOf(HasSubstr("<h2 id=\"earlier\""), HasSubstr("before.db")));
   EXPECT_THAT(to_markdown(now), HasSubstr("higher in 1"));
   const std::string csv = changes_csv(now), first = csv.substr(csv.find('\n') + 1);

@@ -10,13 +10,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::optional<WhyBar> bar_named(const Scenario& scenario, const std::string& name) {
-  for (const WhyBar& bar : explain(scenario)) {
-    if (bar.name == name) return bar;
-  }
-  return {};
-}
-
 // A step of three operators: a window, its reader, something else.
 Scenario small_scenario() {
   Scenario scenario;
@@ -53,71 +46,79 @@ Scenario small_scenario() {
   return scenario;
 }
 
-TEST(Why, OfAPlanThatFetchesNothingTheDifferenceIsNoise) {
+class OfAScenario : public testing::Test {
+ protected:
+  std::optional<WhyBar> bar(const std::string& name) const {
+    for (const WhyBar& bar : explain(scenario)) {
+      if (bar.name == name) return bar;
+    }
+    return {};
+  }
+  Headline headline() const { return headlines({scenario}).at(0); }
+
   Scenario scenario = small_scenario();
+};
+struct Why : OfAScenario {};
+struct Headlines : OfAScenario {};
+
+TEST_F(Why, OfAPlanThatFetchesNothingTheDifferenceIsNoise) {
   scenario.plan.verdict = "do-nothing";
   scenario.plan.windows.clear();
   scenario.plan.prefetched_bytes = scenario.measured.value->planned_bytes = 0;
-  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - 650);
-  EXPECT_THAT(bar_named(scenario, "all else")->meaning, HasSubstr("this is noise"));
+  EXPECT_EQ(bar("all else")->dur_ns, 615 - 650);
+  EXPECT_THAT(bar("all else")->meaning, HasSubstr("this is noise"));
 }
 
-TEST(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
-  Scenario scenario = small_scenario();
-  EXPECT_EQ(bar_named(scenario, "baseline")->dur_ns, 650);
-  EXPECT_EQ(bar_named(scenario, "predicted saving")->dur_ns, -100);
-  EXPECT_EQ(bar_named(scenario, "late")->dur_ns, 10) << "a tenth of the bytes";
-  EXPECT_EQ(bar_named(scenario, "evicted or read no faster")->dur_ns, 30) << "100 - 10 - 60";
-  EXPECT_EQ(bar_named(scenario, "slow-down of collectives")->dur_ns, 20);
-  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 5);
-  EXPECT_EQ(bar_named(scenario, "prefetch")->dur_ns, 615);
-  EXPECT_THAT(bar_named(scenario, "slow-down of collectives")->windows, testing::ElementsAre(0));
+TEST_F(Why, DividesTheWayFromTheBaselineToTheMeasuredStep) {
+  EXPECT_EQ(bar("baseline")->dur_ns, 650);
+  EXPECT_EQ(bar("predicted saving")->dur_ns, -100);
+  EXPECT_EQ(bar("late")->dur_ns, 10) << "a tenth of the bytes";
+  EXPECT_EQ(bar("evicted or read no faster")->dur_ns, 30) << "100 - 10 - 60";
+  EXPECT_EQ(bar("slow-down of collectives")->dur_ns, 20);
+  EXPECT_EQ(bar("all else")->dur_ns, 5);
+  EXPECT_EQ(bar("prefetch")->dur_ns, 615);
+  EXPECT_THAT(bar("slow-down of collectives")->windows, testing::ElementsAre(0));
 }
 
-TEST(Why, TellsEvictedFromReadNoFasterByTheHotArm) {
-  Scenario scenario = small_scenario();
+TEST_F(Why, TellsEvictedFromReadNoFasterByTheHotArm) {
   OperatorTimes& mlp = scenario.operators[1];
   mlp.hot_ns = 420;  // with everything cached it would have saved 80 of the predicted 100
-  EXPECT_FALSE(bar_named(scenario, "evicted or read no faster"));
-  EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 20);
-  EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 10) << "the 30 that are not late, less 20";
+  EXPECT_FALSE(bar("evicted or read no faster"));
+  EXPECT_EQ(bar("read no faster")->dur_ns, 20);
+  EXPECT_EQ(bar("evicted")->dur_ns, 10) << "the 30 that are not late, less 20";
   mlp.read_bytes = 2000;  // half of them fetched, so half of what the hot arm saves
-  EXPECT_EQ(bar_named(scenario, "read no faster")->dur_ns, 30) << "no more than is short";
-  EXPECT_FALSE(bar_named(scenario, "evicted"));
+  EXPECT_EQ(bar("read no faster")->dur_ns, 30) << "no more than is short";
+  EXPECT_FALSE(bar("evicted"));
   mlp.hot_ns = 100;
-  EXPECT_FALSE(bar_named(scenario, "read no faster"));
-  EXPECT_EQ(bar_named(scenario, "evicted")->dur_ns, 30);
+  EXPECT_FALSE(bar("read no faster"));
+  EXPECT_EQ(bar("evicted")->dur_ns, 30);
 }
 
-TEST(Why, DividesTheWayFromThePredictedStepToAllHot) {
-  Scenario scenario = small_scenario();
-  EXPECT_EQ(bar_named(scenario, "windows too short")->dur_ns, -100);
-  EXPECT_EQ(bar_named(scenario, "cache too small")->dur_ns, -5);
-  EXPECT_EQ(bar_named(scenario, "both at once")->dur_ns, -45);
-  EXPECT_EQ(bar_named(scenario, "all hot")->dur_ns, 400);
+TEST_F(Why, DividesTheWayFromThePredictedStepToAllHot) {
+  EXPECT_EQ(bar("windows too short")->dur_ns, -100);
+  EXPECT_EQ(bar("cache too small")->dur_ns, -5);
+  EXPECT_EQ(bar("both at once")->dur_ns, -45);
+  EXPECT_EQ(bar("all hot")->dur_ns, 400);
   scenario.plan.all_hot_step_ns = 449;  // longer windows alone nearly get there
-  EXPECT_FALSE(bar_named(scenario, "both at once"));
-  EXPECT_EQ(bar_named(scenario, "counted twice")->dur_ns, 4);
+  EXPECT_FALSE(bar("both at once"));
+  EXPECT_EQ(bar("counted twice")->dur_ns, 4);
 }
 
-TEST(Why, BlamesNobodyWhenOperatorsWereNotTimed) {
-  Scenario scenario = small_scenario();
+TEST_F(Why, BlamesNobodyWhenOperatorsWereNotTimed) {
   for (OperatorTimes& op : scenario.operators) op.prefetch_ns.reset();
-  EXPECT_FALSE(bar_named(scenario, "slow-down of collectives"));
-  EXPECT_EQ(bar_named(scenario, "all else")->dur_ns, 615 - (650 - 100 + 10));
+  EXPECT_FALSE(bar("slow-down of collectives"));
+  EXPECT_EQ(bar("all else")->dur_ns, 615 - (650 - 100 + 10));
 }
 
-TEST(Headline, OfASlowPlanSaysNotToApplyItAndWhatItLosesBy) {
-  Scenario scenario = small_scenario();
+TEST_F(Headlines, OfASlowPlanSaysNotToApplyItAndWhatItLosesBy) {
   scenario.measured.value->verdict = "SLOW";
   scenario.measured.value->arms[1].step_ns = {Interval{700, 700, 700}, ""};
   scenario.why = explain(scenario);
-  const std::vector<Headline> told = headlines({scenario});
-  EXPECT_THAT(told[0].advice, HasSubstr("Not applying this plan"));
-  EXPECT_THAT(told[0].reason, HasSubstr("Most is lost by \"all else\""));
+  EXPECT_THAT(headline().advice, HasSubstr("Not applying this plan"));
+  EXPECT_THAT(headline().reason, HasSubstr("Most is lost by \"all else\""));
 }
 
-TEST(Headline, PrefersWhatWasMeasuredInTheProgram) {
+TEST_F(Headlines, PrefersWhatWasMeasuredInTheProgram) {
   Scenario replayed = small_scenario(), applied = small_scenario();
   applied.measured.value->applied = true;
   applied.measured.value->verdict = "SAME";
@@ -133,43 +134,38 @@ TEST(Headline, PrefersWhatWasMeasuredInTheProgram) {
                                    "bound: this cache", "bound: all hot"));
 }
 
-TEST(Headline, AdvisesWhatIsWorthMost) {
-  Scenario scenario = small_scenario();
+TEST_F(Headlines, AdvisesWhatIsWorthMost) {
   scenario.why = explain(scenario);
-  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("Longer windows"));
-  EXPECT_EQ(headlines({scenario})[0].advice_worth_ns, 100);
+  EXPECT_THAT(headline().advice, HasSubstr("Longer windows"));
+  EXPECT_EQ(headline().advice_worth_ns, 100);
   scenario.plan.cache_limited_step_ns = 550;
   scenario.plan.window_limited_step_ns = 500;
-  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("More cache"));
+  EXPECT_THAT(headline().advice, HasSubstr("More cache"));
   scenario.measured.value->arms[1].issued_bytes = 200;  // four fifths came too late
   scenario.why = explain(scenario);
-  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("Earlier fetching"));
+  EXPECT_THAT(headline().advice, HasSubstr("Earlier fetching"));
   scenario.measured.value->verdict = "AMBG";
-  EXPECT_THAT(headlines({scenario})[0].advice, HasSubstr("More samples"));
+  EXPECT_THAT(headline().advice, HasSubstr("More samples"));
 }
 
-TEST(Headline, SaysShadowPricesInWords) {
-  Scenario scenario = small_scenario();
-  EXPECT_EQ(headlines({scenario})[0].prices,
-            "One more MiB under allreduce (0) is worth 7 ns per step.");
+TEST_F(Headlines, SaysShadowPricesInWords) {
+  EXPECT_EQ(headline().prices, "One more MiB under allreduce (0) is worth 7 ns per step.");
   scenario.plan.cache_shadow_price_ns_per_mib = 1200;
-  EXPECT_EQ(headlines({scenario})[0].prices,
+  EXPECT_EQ(headline().prices,
             "One more MiB of cache is worth 1.20 us per step; one more MiB under allreduce (0) is "
             "worth 7 ns per step.");
   scenario.plan.cache_shadow_price_ns_per_mib = 0;
   scenario.plan.windows[0].shadow_price_ns_per_mib = 0;
-  EXPECT_THAT(headlines({scenario})[0].prices, HasSubstr("worth nothing"));
+  EXPECT_THAT(headline().prices, HasSubstr("worth nothing"));
 }
 
-TEST(Headline, OfAStepAtItsBoundAdvisesNothing) {
-  Scenario scenario = small_scenario();
+TEST_F(Headlines, OfAStepAtItsBoundAdvisesNothing) {
   scenario.measured = Known<Measured>::unknown("no replay");
   scenario.plan.cache_limited_step_ns = scenario.plan.window_limited_step_ns = 550;
   scenario.plan.all_hot_step_ns = 550;
-  const Headline headline = headlines({scenario})[0];
-  EXPECT_EQ(headline.verdict, "predicted");
-  EXPECT_THAT(headline.advice, HasSubstr("at its bound"));
-  EXPECT_FALSE(headline.advice_worth_ns);
+  EXPECT_EQ(headline().verdict, "predicted");
+  EXPECT_THAT(headline().advice, HasSubstr("at its bound"));
+  EXPECT_FALSE(headline().advice_worth_ns);
 }
 
 }  // namespace
