@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/summary/summary.h"
-#include "common/text.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <unordered_map>
 
 #include "common/stats.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/next_stage.h"
 #include "db/step/quality.h"
