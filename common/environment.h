@@ -24,7 +24,7 @@ inline std::string environment_variable(const std::string& name) {
 // Of this machine; empty: it does not say.
 inline std::string host_name() {
   char name[HOST_NAME_MAX + 1] = {};
-  return ::gethostname(name, sizeof(name) - 1) == 0 ? name : "";
+  return ::gethostname(name, sizeof(name)) == 0 ? name : "";
 }
 
 // First line of a file, as the kernel's are; empty where it cannot be read.

@@ -104,9 +104,16 @@ void write_output(OutputFile& output, const std::function<void(const TextSink&)>
     return;
   }
   std::ofstream file(output.temporary_path(), std::ios::binary);
-  write([&](std::string_view text) { file << text; });
+  const auto check = [&] {
+    if (!file) throw input_error("{}: {}", output.path().string(), std::strerror(errno));
+  };
+  check();
+  write([&](std::string_view text) {
+    file << text;
+    check();
+  });
   file.close();
-  if (!file) throw input_error("{}: {}", output.path().string(), std::strerror(errno));
+  check();
   output.commit();
 }
 

@@ -43,8 +43,9 @@ const CacheState::Fragment* CacheState::find(int32_t tensor, int64_t at) const {
 
 double CacheState::touched_at(int32_t tensor, int64_t at) const {
   const Fragment* fragment = find(tensor, at);
-  return fragment == nullptr ? -std::numeric_limits<double>::infinity()
-                             : clock_bytes_ - age_of(*fragment);
+  if (fragment == nullptr) return -std::numeric_limits<double>::infinity();
+  const double reread_bytes = fragment->is_read() ? 0 : reread_bytes_ - fragment->since_reread;
+  return fragment->since_bytes - reread_bytes;
 }
 
 double CacheState::fetched_at(int32_t tensor, int64_t at) const {

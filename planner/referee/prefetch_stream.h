@@ -2,8 +2,8 @@
 // The side stream of a simulated step: prefetches leave in the order of the plan, window after
 // window, each window a start latency after its operator began. A prefetch that is overtaken by its
 // consumer is cut there: what has arrived stays, the rest is the consumer's to fetch, so that no
-// byte crosses the memory twice. A stream that outlasts its window cannot detect that: it
-// passes over the rest while the consumer runs and continues with the next prefetch afterwards.
+// byte crosses the memory twice. A stream that outlasts its window cannot detect that: it moves the
+// rest all the same, and begins the next prefetch when that has arrived or the consumer has ended.
 // Times in ns from the start of the current step, rates in bytes/ns.
 #pragma once
 

@@ -145,8 +145,13 @@ constexpr int64_t kPatienceNs = 10'000'000'000, kEndPatienceNs = 1'000'000'000;
 
 template <typename Condition>
 void wait_until(const Condition& holds, int64_t patience_ns) {
+  constexpr int64_t kSleepNs = 100'000;
   const int64_t give_up_ns = safe_monotonic_ns() + patience_ns;
-  while (!holds() && safe_monotonic_ns() < give_up_ns) ::usleep(100);
+  // The time may go on slowly where nobody may ask for it.
+  for (int64_t left_ns = patience_ns; !holds() && left_ns > 0; left_ns -= kSleepNs) {
+    if (safe_monotonic_ns() >= give_up_ns) return;
+    ::usleep(kSleepNs / 1000);
+  }
 }
 
 // Not in a child whose fork ran no handlers.
@@ -183,7 +188,7 @@ Forbidden forbidden_by(const sock_fprog* filter) {
           false) ||
       (g.keep_last && any({SYS_fallocate, SYS_fcntl, SYS_lseek, SYS_pwrite64}, false)) ||
       any({SYS_futex, SYS_writev}, true);
-  forbidden.start = forbidden.calls ||
+  forbidden.start = forbidden.calls || forbidden.writer ||
                     any({SYS_openat, SYS_access, SYS_fcntl, SYS_fstat, SYS_newfstatat, SYS_close,
                          SYS_clone, SYS_clone3, SYS_mprotect, SYS_getppid, SYS_uname},
                         false);
@@ -202,7 +207,7 @@ void leave_tsc() {
 
 void obey(const Forbidden& forbidden, bool all_threads) {
   g.clock_forbidden.store(true);  // whatever the filter says of sockets
-  if (all_threads && has_writer()) {
+  if (all_threads && g.pid == ::getpid()) {  // also of a recording that is ending
     wait_until([] { return !g.clock_asked.load(); }, kPatienceNs);
   }
   if (forbidden.start) g.start_forbidden.store(true);

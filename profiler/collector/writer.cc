@@ -97,7 +97,7 @@ void read_clock(bool last) {
   static bool urgent_too;
   urgent_too = last;
   const auto stop = [] {
-    return g.clock_forbidden.load() || g.calls_forbidden.load() ||
+    return g.clock_forbidden.load() || g.calls_forbidden.load() || g.pause_asked.load() ||
            (!urgent_too && g.wake_pending.load(std::memory_order_relaxed));
   };
   ClockReading reading;

@@ -16,6 +16,7 @@ import time
 WRAPPER = 'echo $$ >"$1"; out=$2 err=$3; shift 3; exec "$@" >"$out" 2>"$err" </dev/null'
 PR_SET_CHILD_SUBREAPER = 36
 LATER_S = 0.2      # what a profiled program may end later than alone
+MAX_SPOOL = "32MiB"  # of a program that records all the time, and what converting it takes
 CONVERSION_S = 60  # the profiler's own time after the program, on a busy machine
 TRIES = 10         # of both, before a program is called late: the machine may be busy
 
@@ -66,7 +67,7 @@ class Runner:
         whole = ["sh", "-c", WRAPPER, "sh"] + [str(folder / kind) for kind in fifos]
         whole += [str(word) for word in command]
         if profiled:
-            whole = [self.profiler, "-q", "-o", str(folder / "trace.db"), "--"] + whole
+            whole = [self.profiler, "-q", "--max-spool", MAX_SPOOL, "-o", str(folder / "trace.db"), "--"] + whole
         log = folder / "log"
         actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND

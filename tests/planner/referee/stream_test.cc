@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the stream of prefetches does not read the memory at its full rate.
+// The stream of prefetches: where it does not read the memory at its full rate, and what it fetches
+// beside operators that read.
 #include <gtest/gtest.h>
 
 #include "planner/referee/simulator.h"
@@ -44,6 +45,24 @@ TEST(Simulator, NothingArrivesBesideUnknownTraffic) {
   prefetch(plan, *step, window, consumer, 190'000);
   const SimulationResult result = simulate(*step, tiny_device(195'000), plan);
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000 + 30'000, 1);
+}
+
+TEST(Simulator, WhatIsReadWhileOthersArriveIsYoungerThanThey) {
+  TinyStep step;
+  const int32_t window = step.collective(10'000);
+  const int32_t first = step.reader("first", 90'000, 9'000);
+  step.reader("between", 40'000, 4'000);
+  const int32_t second = step.reader("second", 50'000, 5'000);
+  Plan plan;
+  prefetch(plan, *step, window, first, 90'000);
+  prefetch(plan, *step, first, second, 20'000);
+  // 20'000 + 40'000 bytes pass until they are read, and the 90'000 that are read as they arrive.
+  for (const int64_t cache_bytes : {160'000, 140'000}) {
+    const SimulationResult result = simulate(*step, tiny_device(cache_bytes), plan);
+    EXPECT_NEAR(result.prefetches[0].hit_bytes, 90'000, 1);
+    EXPECT_NEAR(result.prefetches[1].arrived_bytes, 20'000, 1);
+    EXPECT_NEAR(result.prefetches[1].hit_bytes, cache_bytes > 150'000 ? 20'000 : 0, 1);
+  }
 }
 
 }  // namespace
