@@ -37,8 +37,8 @@ class CacheState {
     waiting_.push_back(tensor);
   }
   double reread_bytes() const { return reread_bytes_; }
-  // Of what was fetched when clock_bytes() was fetched_at(), `bytes` are still cached, and have been
-  // read.
+  // Of what was fetched when clock_bytes() was fetched_at(), `bytes` are still cached, and have
+  // been read.
   double fetched_at(int32_t tensor, int64_t at) const;
   void reread(double fetched_at, double bytes);
 

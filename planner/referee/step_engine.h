@@ -170,7 +170,8 @@ class StepEngine {
   double clock_[kClocks] = {};
   Events events_[kClocks];
   std::vector<Running> running_;
-  std::vector<double> fetched_at_;  // by prefetch, in bytes of the cache's clock, as its reader began
+  std::vector<double>
+      fetched_at_;  // by prefetch, in bytes of the cache's clock, as its reader began
   std::vector<uint8_t> over_, conditions_;
   size_t ended_prefix_ = 0, released_ = 0, finished_ = 0;
   size_t memory_operators_ = 0;

@@ -36,7 +36,8 @@ constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
 constexpr size_t kMostOpsForSomeStarts = 1'000;
 constexpr size_t kSomeStarts = 2;
 constexpr size_t kMostOpsForAllStarts = 64;
-constexpr double kPartsOfCache[] = {0.9, 0.95, 0.85, 0.7, 0.5, 0.33, 0.25};  // larger ones: the first
+// Of steps larger than that the first.
+constexpr double kPartsOfCache[] = {0.9, 0.95, 0.85, 0.7, 0.5, 0.33, 0.25};
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;

@@ -65,7 +65,8 @@ void compare(const std::string& output) {
   const auto [worst, best] = std::minmax_element(faster_percent.begin(), faster_percent.end());
   const auto worse = std::count_if(faster_percent.begin(), faster_percent.end(),
                                    [](double percent) { return percent < -0.005; });
-  bench::report_metric("plan_gain", "faster than the plan of the older preserve-tune", "%", faster_percent);
+  bench::report_metric("plan_gain", "faster than the plan of the older preserve-tune", "%",
+                       faster_percent);
   for (const auto& [device, percents] : by_device) {
     bench::report_metric("plan_gain", device + ": faster", "%", percents);
     bench::report_metric("plan_gain", device + ": worst cell", "%",
