@@ -11,6 +11,7 @@
 #include "common/child_process.h"
 #include "common/cli.h"
 #include "common/error.h"
+#include "common/kept_memory.h"
 #include "common/output_file.h"
 #include "common/shell_word.h"
 #include "common/text.h"
@@ -341,6 +342,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
 }  // namespace preserve
 
 int main(int argc, char** argv) {
+  preserve::keep_freed_memory();
   preserve::TuneOptions options;
   // Cut off here: the parser would take the first word after -- for the trace.
   char** const end = std::find(argv, argv + argc, std::string_view("--"));

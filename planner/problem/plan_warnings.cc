@@ -34,6 +34,11 @@ std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel
   if (options.windows == WindowsMode::idle && !outlasts_window(device)) {
     out.push_back("--windows idle changes nothing: on a CPU prefetching ends with the collective");
   }
+  if (options.budget_bytes && schedule.budget_bytes < *options.budget_bytes) {
+    out.push_back(fmt::format(
+        "of a budget of {} nothing survives on {} beyond {}, which the plan keeps to",
+        format_size(*options.budget_bytes), device.name, format_size(schedule.budget_bytes)));
+  }
   count(notes.operators_without_bytes,
         "operators have no recorded bytes: their traffic through the cache is counted as 0");
   count(notes.clamped_operators,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "common/as_index.h"
 #include "common/error.h"
@@ -99,7 +100,9 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
         "invalid --budget: {} bytes are less than the smallest slice: expected at least {} bytes",
         *wanted, kBlockBytes);
   }
-  return *wanted;
+  // What is held beyond that is lost.
+  const double cached = most_cached_bytes(device);
+  return static_cast<double>(*wanted) > cached ? static_cast<int64_t>(cached) : *wanted;
 }
 
 // --- what the operators leave in the cache
@@ -116,6 +119,21 @@ int64_t footprint(const StepOp& op, double hot_bytes_per_s, const std::string& w
   // No more can have passed than the cache itself delivers in the recorded time.
   const double most = std::max(0.0, op.dur_ns * hot_bytes_per_s / kNsPerS);
   return most < static_cast<double>(bytes) ? static_cast<int64_t>(most) : bytes;
+}
+
+// Of the amounts up to the budget that at which most is expected to survive until it is read.
+int64_t most_worth_holding(const DeviceModel& device, int64_t budget_bytes) {
+  const double age = waiting_age(device);
+  double most = static_cast<double>(budget_bytes);
+  double survives = most * survival_at(device, age * most);
+  const double limit = most;
+  for (const SurvivalPoint& point : device.survival) {
+    const double held = static_cast<double>(point.footprint_bytes) / age;
+    if (held > limit || held * point.hit_fraction <= survives) continue;
+    most = held;
+    survives = held * point.hit_fraction;
+  }
+  return static_cast<int64_t>(most);
 }
 
 // --- the builder ---------------------------------------------------------------------------------
@@ -140,7 +158,7 @@ class Builder {
       problem_.windows = std::move(found.windows);
       arrivals_ = std::move(found.arrivals);
     }
-    measure_traffic();
+    measure_room();
     find_consumers();
     lay_out_ring();
     check_flow_problem(problem_.flow);
@@ -164,10 +182,10 @@ class Builder {
     }
   }
 
-  // What has streamed through the cache since the last window began, up to and including each
-  // operator. Bytes held over the operator are at least as old, so in a cache that forgets the
-  // least recently used first they survive only together with all of it.
-  void measure_traffic() {
+  // What the cache holds beside what has streamed through it since the last window began, up to and
+  // including each operator. Bytes held over the operator are at least as old, so in a cache that
+  // forgets the least recently used first they survive only together with all of it.
+  void measure_room() {
     const size_t count = step_.ops.size();
     footprints_.reserve(count);
     int64_t total = 0;
@@ -178,7 +196,8 @@ class Builder {
       total = checked_add(total, footprints_.back(), of_step);
     }
     checked_add(total, total, of_step);
-    problem_.traffic_bytes.assign(count, 0);
+    const int64_t most = most_worth_holding(device_, problem_.budget_bytes);
+    problem_.room_bytes.assign(count, most);
     if (problem_.windows.empty()) return;  // nothing is ever held
     std::vector<uint8_t> opens(count, 0);
     for (const Window& window : problem_.windows) opens[as_index(window.ordinal)] = 1;
@@ -186,12 +205,11 @@ class Builder {
     for (size_t walked = 0; walked < count; ++walked) {
       const size_t i = (as_index(problem_.windows.front().ordinal) + walked) % count;
       since = footprints_[i] + (opens[i] ? 0 : since);
-      problem_.traffic_bytes[i] = since;
+      problem_.room_bytes[i] = most - since;
     }
     // A cache that forgets gradually holds more than the rule above finds room for.
     for (size_t i = 0; i < assumed_.held_bytes.size(); ++i) {
-      const int64_t left = std::max<int64_t>(0, problem_.budget_bytes - assumed_.held_bytes[i]);
-      problem_.traffic_bytes[i] = std::min(problem_.traffic_bytes[i], left);
+      problem_.room_bytes[i] = std::max(problem_.room_bytes[i], assumed_.held_bytes[i]);
     }
   }
 
@@ -281,13 +299,12 @@ class Builder {
     const auto count = static_cast<int32_t>(step_.ops.size());
     const bool last = node + 1 == node_op.size();
     const int32_t from = node_op[node], to = last ? node_op[0] + count : node_op[node + 1];
-    int64_t traffic = 0;
+    int64_t room = std::numeric_limits<int64_t>::max();
     for (int32_t op = from; op < to; ++op) {
-      traffic = std::max(traffic, problem_.traffic_bytes[as_index(op % count)]);
+      room = std::min(room, problem_.room_bytes[as_index(op % count)]);
     }
-    problem_.edge_traffic_bytes.push_back(traffic);
-    problem_.flow.hold.push_back(std::max<int64_t>(0, problem_.budget_bytes - traffic) /
-                                 kBlockBytes);
+    problem_.edge_room_bytes.push_back(room);
+    problem_.flow.hold.push_back(std::max<int64_t>(0, room) / kBlockBytes);
   }
 
   const AssumedPlan& assumed_;
@@ -339,12 +356,12 @@ IssueMethod issue_method(const PrefetchMethod& method) {
 
 PlanProblem build_problem(const FoldedStep& step, const DeviceModel& device,
                           const ProblemOptions& options) {
+  check_step(step);
   return build_problem_given(step, device, options, {});
 }
 
 PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
                                 const ProblemOptions& options, const AssumedPlan& assumed) {
-  check_step(step);
   return Builder(step, device, options, assumed).build();
 }
 

@@ -85,8 +85,8 @@ struct PlanProblem {
   std::vector<int32_t> supply_window;       // per supply of the flow: index into windows
   std::vector<int32_t> supply_op;           // per supply: operator during which it arrives
   std::vector<int32_t> demand_consumer;     // per demand of the flow: index into consumers
-  std::vector<int64_t> traffic_bytes;       // per operator: streamed since the last window began
-  std::vector<int64_t> edge_traffic_bytes;  // per edge of the flow: the largest of its operators
+  std::vector<int64_t> room_bytes;          // per operator: what may wait over it; < 0: nothing
+  std::vector<int64_t> edge_room_bytes;     // per edge of the flow: the least of its operators
   FlowProblem flow;
   ProblemNotes notes;
 };
@@ -105,7 +105,8 @@ struct AssumedPlan {
   std::vector<double> kept_share{};     // of what arrives for its reads: not evicted before them
 };
 
-// The same problem when the reads of `assumed` already hit and its windows limit the streams.
+// The problem of a step that build_problem() has accepted, when the reads of `assumed` already hit
+// and its windows limit the streams.
 PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
                                 const ProblemOptions& options, const AssumedPlan& assumed);
 

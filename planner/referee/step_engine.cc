@@ -12,21 +12,13 @@
 
 namespace preserve {
 
-// What waits in a cache nearly full is lost by whole tensors where a stream of its own, whose
-// progress beside the operators is known to about so much, is a little early. A search finds plans
-// at that edge.
-static double waiting_age(const DeviceModel& device, const EngineHardware& hardware) {
-  constexpr double kEarly = 1.1;
-  return hardware.stream.stops_with_window || device.survival.empty() ? 1 : kEarly;
-}
-
 StepEngine::StepEngine(const FoldedStep& step, const RecordedOrder& order,
                        const DeviceModel& device, const EngineHardware& hardware,
                        const std::vector<OpModel>& models)
     : order_(order),
       hardware_(hardware),
       models_(models),
-      cache_(device, step.tensors.size(), waiting_age(device, hardware)),
+      cache_(device, step.tensors.size(), waiting_age(device)),
       kept_(cache_),
       stream_(hardware.stream, cache_) {
   const size_t count = step.ops.size();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common/text.h"
@@ -301,6 +302,17 @@ double survival_at(const DeviceModel& device, double footprint_bytes) {
   const double span = static_cast<double>(above->footprint_bytes - low.footprint_bytes);
   const double share = (footprint_bytes - static_cast<double>(low.footprint_bytes)) / span;
   return low.hit_fraction + share * (above->hit_fraction - low.hit_fraction);
+}
+
+double most_cached_bytes(const DeviceModel& device) {
+  if (device.survival.empty()) return static_cast<double>(device.cache_budget_bytes);
+  if (device.survival.back().hit_fraction > 0) return std::numeric_limits<double>::infinity();
+  return static_cast<double>(device.survival.back().footprint_bytes);
+}
+
+double waiting_age(const DeviceModel& device) {
+  constexpr double kEarly = 1.1;
+  return device.kind == "cpu" || device.survival.empty() ? 1 : kEarly;
 }
 
 }  // namespace preserve

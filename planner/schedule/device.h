@@ -152,4 +152,13 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
 // when no curve was measured.
 double survival_at(const DeviceModel& device, double footprint_bytes);
 
+// From this footprint on nothing survives; infinite where the curve does not say.
+double most_cached_bytes(const DeviceModel& device);
+
+// What was fetched and waits to be read counts this many times as old as it is, where a stream of
+// its own fetches it, whose progress beside the operators is known to about a tenth: what waits in
+// a cache nearly full is lost by whole tensors where the stream is a little early, and a search
+// finds plans at that edge. 1 where the cache was not measured.
+double waiting_age(const DeviceModel& device);
+
 }  // namespace preserve

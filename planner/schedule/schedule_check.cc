@@ -89,12 +89,13 @@ class StepCheck {
 std::vector<OperatorPlace> places_of(const FoldedStep& step) {
   std::vector<OperatorPlace> places;
   std::unordered_map<int32_t, int64_t> collectives;  // by stream
-  std::unordered_map<std::string, int32_t> of_path;
+  std::unordered_map<std::string_view, int32_t> of_path;  // into `places`, which do not move
+  places.reserve(step.ops.size());
   for (const StepOp& op : step.ops) {
     int64_t& before = collectives[op.stream];
-    std::string path = fmt::format("{}/{}/{}", before, to_text(op.kind), op.name);
-    const int32_t occurrence = of_path[path]++;
-    places.push_back({std::move(path), occurrence});
+    OperatorPlace& place = places.emplace_back();
+    place.path = fmt::format("{}/{}/{}", before, to_text(op.kind), op.name);
+    place.occurrence = of_path[place.path]++;
     before += op.kind == OpKind::collective ? 1 : 0;
   }
   return places;

@@ -35,15 +35,48 @@ int64_t WindowRing::distance_to_window(size_t from, size_t to) const {
   return ahead(windows_[from], windows_[to]);
 }
 
+size_t WindowRing::period() const {
+  constexpr size_t kFewestRepetitions = 4;
+  const size_t count = windows_.size();
+  if (problem_.consumers.empty()) return 0;
+  const auto are_alike = [&](size_t a, size_t b) {
+    const int32_t first_of_a = first_consumer_[a], first_of_b = first_consumer_[b];
+    return distance_to_window(a, next(a)) == distance_to_window(b, next(b)) &&
+           distance(a, first_of_a) == distance(b, first_of_b) &&
+           problem_.consumers[as_index(first_of_a)].blocks ==
+               problem_.consumers[as_index(first_of_b)].blocks;
+  };
+  for (size_t period = 1; period * kFewestRepetitions <= count; ++period) {
+    size_t alike = 0;
+    for (size_t window = 0; window + period < count; ++window) {
+      alike += are_alike(window, window + period) ? 1 : 0;
+    }
+    if (4 * alike >= 3 * (count - period)) return period;
+  }
+  return 0;
+}
+
+size_t WindowRing::window_at(int32_t ordinal) const {
+  const auto window = std::lower_bound(windows_.begin(), windows_.end(), ordinal);
+  if (window == windows_.end() || *window != ordinal) {
+    throw internal_error("the search has no window at operator {}", ordinal);
+  }
+  return as_index(window - windows_.begin());
+}
+
+Amounts WindowRing::placed(const std::vector<int32_t>& windows, Amounts amounts) const {
+  Amounts placed(windows_.size());
+  for (size_t i = 0; i < windows.size(); ++i) {
+    if (!amounts[i].empty()) placed[window_at(windows[i])] = std::move(amounts[i]);
+  }
+  return placed;
+}
+
 Amounts WindowRing::amounts_of(const std::vector<PlannedWindow>& windows) const {
   Amounts amounts(windows_.size());
   for (const PlannedWindow& planned : windows) {
     if (planned.prefetches.empty()) continue;
-    const auto window = std::lower_bound(windows_.begin(), windows_.end(), planned.ordinal);
-    if (window == windows_.end() || *window != planned.ordinal) {
-      throw internal_error("the search has no window at operator {}", planned.ordinal);
-    }
-    const auto index = as_index(window - windows_.begin());
+    const size_t index = window_at(planned.ordinal);
     for (const PlannedPrefetch& prefetch : planned.prefetches) {
       const auto consumer = std::lower_bound(
           problem_.consumers.begin(), problem_.consumers.end(), prefetch.consumer_ordinal,

@@ -36,10 +36,15 @@ class WindowRing {
   // Operators from the window to the consumer or to another window, a whole step to itself.
   int64_t distance(size_t window, int32_t consumer) const;
   int64_t distance_to_window(size_t from, size_t to) const;
+  // Windows after which the step repeats itself, but for its ends: as long from each to the next,
+  // and the same to fetch after it. 0: it does not.
+  size_t period() const;
   // The consumer that is read first after the window has opened.
   int32_t first_consumer_after(size_t window) const { return first_consumer_[window]; }
 
   Amounts amounts_of(const std::vector<PlannedWindow>& windows) const;
+  // What the windows at these operators fetch. internal_error when the ring lacks one that fetches.
+  Amounts placed(const std::vector<int32_t>& windows, Amounts amounts) const;
   // The orders; `owners`, where wanted: per prefetch its window and the place of its share.
   struct Owner {
     uint32_t window = 0, share = 0;
@@ -50,6 +55,7 @@ class WindowRing {
 
  private:
   int64_t ahead(int32_t from, int32_t to) const;
+  size_t window_at(int32_t ordinal) const;
 
   const FoldedStep& step_;
   const PlanProblem& problem_;

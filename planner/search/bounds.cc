@@ -84,13 +84,6 @@ std::vector<double> oldest_reused_bytes(const PlanProblem& problem, size_t tenso
   return ages;
 }
 
-// From this age on nothing is cached any more.
-double oldest_cached_bytes(const DeviceModel& device) {
-  if (device.survival.empty()) return static_cast<double>(device.cache_budget_bytes);
-  if (device.survival.back().hit_fraction > 0) return std::numeric_limits<double>::infinity();
-  return static_cast<double>(device.survival.back().footprint_bytes);
-}
-
 class Bounds {
  public:
   Bounds(const FoldedStep& step, const DeviceModel& device, const PlanProblem& problem,
@@ -105,7 +98,7 @@ class Bounds {
         reads_bytes_(step.ops.size(), 0) {
     find_candidates();
     const std::vector<double> reused = reused_bytes(
-        step, oldest_reused_bytes(problem, step.tensors.size(), oldest_cached_bytes(device)));
+        step, oldest_reused_bytes(problem, step.tensors.size(), most_cached_bytes(device)));
     for (size_t i = 0; i < models_.size(); ++i) {
       OpModel& model = models_[i];
       for (const StepAccess& access : step.ops[i].accesses) {
@@ -358,7 +351,7 @@ double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& op
   double price_ns = 0;
   const size_t nodes = problem.flow.hold.size();
   for (size_t edge = 0; edge < nodes; ++edge) {
-    if (problem.edge_traffic_bytes[edge] > problem.budget_bytes) continue;
+    if (problem.edge_room_bytes[edge] < 0) continue;
     const int64_t rise = optimum.price[(edge + 1) % nodes] - optimum.price[edge];
     price_ns += price_to_ns(std::max<int64_t>(0, rise));
   }

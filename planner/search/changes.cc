@@ -10,6 +10,7 @@ namespace preserve {
 
 namespace {
 
+constexpr int64_t kSpread = 4;
 constexpr int64_t kWhole = int64_t{1} << 50;
 constexpr size_t kConsumersAhead = 24;  // of which a window may begin to fetch for one
 
@@ -208,31 +209,33 @@ void Changes::shrink(size_t window, const Share& share, int64_t blocks, Amounts&
   add_blocks(amounts[window], ring_, window, share.consumer, -fewer);
 }
 
-// Fetches part of a share in another window.
-bool Changes::shift(size_t from, size_t to, const Share& share, int64_t blocks, Amounts& amounts) {
+// A window fetches less of a share, and the one before or after it more for the same consumer.
+bool Changes::shift(size_t from, size_t to, const Share& share, int64_t taken, int64_t given,
+                    Amounts& amounts) {
   if (from == to) return false;
+  const int32_t consumer = share.consumer;
   const bool later = to == ring_.next(from);
   const int64_t apart =
       later ? ring_.distance_to_window(from, to) : ring_.distance_to_window(to, from);
-  const int64_t ahead = ring_.distance(from, share.consumer) + (later ? -apart : apart);
+  const int64_t ahead = ring_.distance(from, consumer) + (later ? -apart : apart);
   if (ahead <= 0 || ahead > ring_.operators()) return false;
-  const int64_t moved = share.blocks - blocks < least_blocks_ ? share.blocks : blocks;
-  const bool known = std::any_of(amounts[to].begin(), amounts[to].end(), [&](const Share& other) {
-    return other.consumer == share.consumer;
-  });
-  if (!known && moved < least_blocks_) return false;
-  if (moved > spare(to, amounts)) return false;
-  const int32_t consumer = share.consumer;
-  if (!later) {
-    hold(held_, from, consumer, -moved);
-    left_[as_index(consumer)] += moved;
-    const bool fits = room(to, consumer) >= moved;
-    left_[as_index(consumer)] -= moved;
-    hold(held_, fits ? to : from, consumer, moved);
-    if (!fits) return false;
-  }
-  add_blocks(amounts[from], ring_, from, consumer, -moved);
-  add_blocks(amounts[to], ring_, to, consumer, moved);
+  if (share.blocks - taken < least_blocks_) taken = share.blocks;
+  if (given == kWhole) given = taken;
+  const bool known = std::any_of(amounts[to].begin(), amounts[to].end(),
+                                 [&](const Share& other) { return other.consumer == consumer; });
+  if (!known && given < least_blocks_) return false;
+  if (given > spare(to, amounts)) return false;
+  // What goes is free for what comes, but not for a trial at other windows, where it may stay.
+  const int64_t kept = std::min(taken, given);
+  hold(held_, from, consumer, -kept);
+  left_[as_index(consumer)] += kept;
+  const bool fits = room(to, consumer) >= given;
+  left_[as_index(consumer)] -= fits ? given : kept;
+  hold(held_, fits && !later ? to : from, consumer, kept);
+  if (!fits) return false;
+  if (given > kept) hold(held_, to, consumer, given - kept);
+  add_blocks(amounts[from], ring_, from, consumer, -taken);
+  add_blocks(amounts[to], ring_, to, consumer, given);
   return true;
 }
 
@@ -241,8 +244,8 @@ bool Changes::apply(const Move& move, size_t window, int64_t blocks, Amounts& am
   if (move.whole) blocks = kWhole;
   if (move.change == Change::grow) return grow(window, move.which, blocks, amounts);
   if (move.which >= shares.size()) return false;
-  const bool from_end =
-      move.change == Change::shrink || move.change == Change::later || move.change == Change::swap;
+  const bool from_end = move.change == Change::shrink || move.change == Change::later ||
+                        move.change == Change::swap || move.change == Change::spread;
   const Share share = shares[from_end ? shares.size() - 1 - move.which : move.which];
   switch (move.change) {
     case Change::grow:
@@ -256,9 +259,14 @@ bool Changes::apply(const Move& move, size_t window, int64_t blocks, Amounts& am
       shares.clear();
       return true;
     case Change::later:
-      return shift(window, ring_.next(window), share, blocks, amounts);
+      return shift(window, ring_.next(window), share, blocks, kWhole, amounts);
     case Change::earlier:
-      return shift(window, ring_.previous(window), share, blocks, amounts);
+      return shift(window, ring_.previous(window), share, blocks, kWhole, amounts);
+    case Change::gather:
+      return blocks < share.blocks &&
+             shift(window, ring_.previous(window), share, kWhole, blocks, amounts);
+    case Change::spread:
+      return shift(window, ring_.next(window), share, blocks, kSpread * blocks, amounts);
     case Change::swap: {  // fewer of this share, more for the first consumer with blocks left
       const WindowShares before = shares;
       shrink(window, share, blocks, amounts);

@@ -21,7 +21,9 @@ struct PlanLimits {
   std::vector<int64_t> most_bytes{};
 };
 
-enum class Change { grow, extend, shrink, drop, later, earlier, swap };
+// gather: all of a share goes, and the window before fetches some blocks more for its reader.
+// spread: some blocks of a share go, and the window after fetches more than these.
+enum class Change { grow, extend, shrink, drop, later, earlier, swap, gather, spread };
 
 struct Move {
   Change change = Change::grow;
@@ -62,7 +64,8 @@ class Changes {
   std::vector<int64_t> left_blocks(const Amounts& amounts) const;
   bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
   void shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
-  bool shift(size_t from, size_t to, const Share& share, int64_t blocks, Amounts& amounts);
+  bool shift(size_t from, size_t to, const Share& share, int64_t taken, int64_t given,
+             Amounts& amounts);
   bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
   int32_t consumer_ahead(size_t window, size_t which) const;
   bool fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts);

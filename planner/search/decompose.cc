@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <deque>
-#include <tuple>
 #include <utility>
 
 #include "common/as_index.h"
@@ -18,30 +17,6 @@ constexpr double kMiB = 1024.0 * 1024.0;
 double per_mib(int64_t price) {
   return price_to_ns(price) * kMiB / static_cast<double>(kBlockBytes);
 }
-
-// Hands out the slices of one consumer from the head on.
-class SliceCursor {
- public:
-  explicit SliceCursor(const PlanConsumer& consumer) : consumer_(consumer) {}
-
-  // Up to `blocks` from one slice; at least one.
-  Slice take(int64_t blocks) {
-    while (used_ == consumer_.slices[slice_].blocks) {
-      ++slice_;
-      used_ = 0;
-    }
-    const Slice& slice = consumer_.slices[slice_];
-    const int64_t taken = std::min(blocks, slice.blocks - used_);
-    const Slice part{slice.tensor, slice.offset_bytes + used_ * kBlockBytes, taken};
-    used_ += taken;
-    return part;
-  }
-
- private:
-  const PlanConsumer& consumer_;
-  size_t slice_ = 0;
-  int64_t used_ = 0;
-};
 
 // Nodes from which the next edge without spare room leads to a node where a block is worth more.
 std::vector<uint8_t> nodes_before_full_edges(const FlowProblem& flow,
@@ -63,9 +38,12 @@ std::vector<uint8_t> nodes_before_full_edges(const FlowProblem& flow,
 class Taker {
  public:
   Taker(const FoldedStep& step, const PlanProblem& problem, const FlowSolution& solution)
-      : step_(step), problem_(problem), solution_(solution), windows_(problem.windows.size()) {
-    cursors_.reserve(problem.consumers.size());
-    for (const PlanConsumer& consumer : problem.consumers) cursors_.emplace_back(consumer);
+      : problem_(problem), solution_(solution), op_count_(static_cast<int64_t>(step.ops.size())) {
+    for (const Window& window : problem.windows) {
+      result_.windows.push_back(window.ordinal);
+      result_.capacity_bytes.push_back(window.capacity_bytes);
+    }
+    result_.amounts.resize(problem.windows.size());
   }
 
   // Some edge holds nothing (solve_flow() ensures it): the walk starts after it with an empty
@@ -95,7 +73,10 @@ class Taker {
         consume(demand);
       }
     }
-    return finish();
+    if (!queue_.empty()) throw internal_error("a fetched block was never read");
+    for (size_t i = 0; i < result_.amounts.size(); ++i) put_in_order(i);
+    check();
+    return std::move(result_);
   }
 
  private:
@@ -105,144 +86,107 @@ class Taker {
   };
 
   void consume(size_t demand) {
-    const auto index = as_index(problem_.demand_consumer[demand]);
-    const double saved_per_block_ns = price_to_ns(problem_.flow.demands[demand].profit);
     for (int64_t left = solution_.consumed[demand]; left > 0;) {
       Fetched& oldest = queue_.front();
-      const Slice part = cursors_[index].take(std::min(left, oldest.blocks));
-      add(oldest.supply, problem_.consumers[index].ordinal, part,
-          saved_per_block_ns * static_cast<double>(part.blocks));
-      left -= part.blocks;
-      oldest.blocks -= part.blocks;
+      const int64_t blocks = std::min(left, oldest.blocks);
+      add(oldest.supply, problem_.demand_consumer[demand], blocks);
+      left -= blocks;
+      oldest.blocks -= blocks;
       if (oldest.blocks == 0) queue_.pop_front();
     }
   }
 
   // Operators from `from` to `to` going forward on the ring, a whole step when they are the same.
   int64_t distance(int32_t from, int32_t to) const {
-    const auto count = static_cast<int64_t>(step_.ops.size());
-    return to > from ? to - from : to - from + count;
+    return to > from ? to - from : to - from + op_count_;
   }
 
-  void add(size_t supply, int32_t consumer, const Slice& part, double saved_ns) {
+  int32_t ordinal_of(int32_t consumer) const {
+    return problem_.consumers[as_index(consumer)].ordinal;
+  }
+
+  void add(size_t supply, int32_t consumer, int64_t blocks) {
     const auto window = as_index(problem_.supply_window[supply]);
     const int32_t opened = problem_.windows[window].ordinal, arrives = problem_.supply_op[supply];
     const int64_t after = arrives == opened ? 0 : distance(opened, arrives);
-    if (after + distance(arrives, consumer) > static_cast<int64_t>(step_.ops.size())) {
-      result_.dropped_blocks += part.blocks;
+    if (after + distance(arrives, ordinal_of(consumer)) > op_count_) {
+      result_.dropped_blocks += blocks;
       return;
     }
-    const int64_t length = part.blocks * kBlockBytes;
-    result_.holdings.push_back({arrives, consumer, length});
-    windows_[window].used_bytes += length;
-    const std::string& tensor = step_.tensors[as_index(part.tensor)].name;
-    std::vector<PlannedPrefetch>& prefetches = windows_[window].prefetches;
-    if (!prefetches.empty()) {
-      PlannedPrefetch& last = prefetches.back();
-      if (last.consumer_ordinal == consumer && last.tensor == tensor &&
-          last.offset_bytes + last.length_bytes == part.offset_bytes) {
-        last.length_bytes += length;
-        last.predicted_saved_ns += saved_ns;
-        return;
+    holdings_.push_back({arrives, ordinal_of(consumer), blocks * kBlockBytes});
+    result_.amounts[window].push_back({consumer, blocks});
+  }
+
+  // By the order of reading, each consumer once: the walk may have begun in the middle of what the
+  // window fetches.
+  void put_in_order(size_t window) {
+    WindowShares& shares = result_.amounts[window];
+    const auto place = [&](const Share& share) {
+      return distance(result_.windows[window], ordinal_of(share.consumer));
+    };
+    std::stable_sort(shares.begin(), shares.end(),
+                     [&](const Share& a, const Share& b) { return place(a) < place(b); });
+    size_t kept = 0;
+    for (const Share& share : shares) {
+      if (kept > 0 && shares[kept - 1].consumer == share.consumer) {
+        shares[kept - 1].blocks += share.blocks;
+      } else {
+        shares[kept++] = share;
       }
     }
-    PlannedPrefetch prefetch;
-    prefetch.tensor = tensor;
-    prefetch.consumer_ordinal = consumer;
-    prefetch.consumer = step_.ops[as_index(consumer)].name;
-    prefetch.offset_bytes = part.offset_bytes;
-    prefetch.length_bytes = length;
-    prefetch.predicted_saved_ns = saved_ns;
-    prefetch.next_step = consumer <= opened;
-    prefetches.push_back(std::move(prefetch));
+    shares.resize(kept);
   }
 
-  Decomposition finish() {
-    if (!queue_.empty()) throw internal_error("a fetched block was never read");
-    const std::vector<WindowPrice> prices = window_prices(problem_, solution_);
-    for (size_t i = 0; i < windows_.size(); ++i) {
-      const Window& window = problem_.windows[i];
-      // The walk may have begun in the middle of what this window fetches.
-      std::stable_sort(windows_[i].prefetches.begin(), windows_[i].prefetches.end(),
-                       [&](const PlannedPrefetch& a, const PlannedPrefetch& b) {
-                         return distance(window.ordinal, a.consumer_ordinal) <
-                                distance(window.ordinal, b.consumer_ordinal);
-                       });
-      windows_[i].ordinal = window.ordinal;
-      windows_[i].name = step_.ops[as_index(window.ordinal)].name;
-      windows_[i].usable_ns = window.usable_ns;
-      windows_[i].capacity_bytes = window.capacity_bytes;
-      windows_[i].shadow_price_ns_per_mib = prices[i].ns_per_mib;
-      windows_[i].binds = prices[i].binds;
+  void check() const {
+    int64_t left = -result_.dropped_blocks;
+    for (const int64_t blocks : solution_.supplied) left += blocks;
+    std::vector<int64_t> unread(problem_.consumers.size(), 0);
+    for (size_t i = 0; i < unread.size(); ++i) unread[i] = problem_.consumers[i].blocks;
+    for (size_t i = 0; i < result_.amounts.size(); ++i) {
+      int64_t used = 0;
+      for (const Share& share : result_.amounts[i]) {
+        used += share.blocks;
+        if ((unread[as_index(share.consumer)] -= share.blocks) < 0) {
+          throw internal_error("the plan fetches bytes twice for operator {}",
+                               ordinal_of(share.consumer));
+        }
+      }
+      left -= used;
+      if (used * kBlockBytes > result_.capacity_bytes[i]) {
+        throw internal_error("window {} fetches {} bytes and has room for {}", result_.windows[i],
+                             used * kBlockBytes, result_.capacity_bytes[i]);
+      }
     }
-    result_.windows = std::move(windows_);
-    return std::move(result_);
+    if (left != 0) throw internal_error("{} blocks of the flow are not in the plan", left);
+    const std::vector<int64_t> held = held_bytes(holdings_, as_index(op_count_));
+    for (size_t i = 0; i < held.size(); ++i) {
+      const int64_t room = std::max<int64_t>(0, problem_.room_bytes[i]);
+      if (held[i] > room) {
+        throw internal_error("{} bytes are held over operator {}, there is room for {}", held[i], i,
+                             room);
+      }
+    }
   }
 
-  const FoldedStep& step_;
   const PlanProblem& problem_;
   const FlowSolution& solution_;
-  std::vector<PlannedWindow> windows_;
-  std::vector<SliceCursor> cursors_;
+  int64_t op_count_;
   std::deque<Fetched> queue_;
+  std::vector<Holding> holdings_;
   Decomposition result_;
 };
 
-void check_each_byte_once(const std::vector<PlannedWindow>& windows) {
-  std::vector<std::pair<int32_t, const PlannedPrefetch*>> all;  // by consumer
-  for (const PlannedWindow& window : windows) {
-    for (const PlannedPrefetch& prefetch : window.prefetches) {
-      all.emplace_back(prefetch.consumer_ordinal, &prefetch);
-    }
-  }
-  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-    if (a.first != b.first) return a.first < b.first;
-    return std::tie(a.second->tensor, a.second->offset_bytes) <
-           std::tie(b.second->tensor, b.second->offset_bytes);
-  });
-  for (size_t i = 1; i < all.size(); ++i) {
-    const PlannedPrefetch& a = *all[i - 1].second;
-    const PlannedPrefetch& b = *all[i].second;
-    if (a.consumer_ordinal == b.consumer_ordinal && a.tensor == b.tensor &&
-        b.offset_bytes < a.offset_bytes + a.length_bytes) {
-      throw internal_error("the plan fetches byte {} of {} twice for operator {}", b.offset_bytes,
-                           b.tensor, b.consumer_ordinal);
-    }
-  }
-}
-
-void check_decomposition(const FoldedStep& step, const PlanProblem& problem,
-                         const FlowSolution& solution, const Decomposition& result) {
-  int64_t supplied = 0, planned = 0;
-  for (const int64_t blocks : solution.supplied) supplied += blocks;
-  for (const PlannedWindow& window : result.windows) {
-    planned += window.used_bytes;
-    if (window.used_bytes > window.capacity_bytes) {
-      throw internal_error("window {} fetches {} bytes and has room for {}", window.ordinal,
-                           window.used_bytes, window.capacity_bytes);
-    }
-  }
-  if (planned != (supplied - result.dropped_blocks) * kBlockBytes) {
-    throw internal_error("the plan fetches {} bytes, the flow says {} blocks", planned, supplied);
-  }
-  check_each_byte_once(result.windows);
-  const std::vector<int64_t> held = held_bytes(result.holdings, step.ops.size());
-  for (size_t i = 0; i < held.size(); ++i) {
-    const int64_t room = std::max<int64_t>(0, problem.budget_bytes - problem.traffic_bytes[i]);
-    if (held[i] > room) {
-      throw internal_error("{} bytes are held over operator {}, there is room for {}", held[i], i,
-                           room);
-    }
-  }
-}
-
 }  // namespace
 
-Decomposition decompose(const FoldedStep& step, const PlanProblem& problem,
-                        const FlowSolution& solution) {
-  Decomposition result = Taker(step, problem, solution).run();
-  check_decomposition(step, problem, solution, result);
+SolvedProblem solve(PlanProblem problem) {
+  SolvedProblem result;
+  result.problem = std::move(problem);
+  result.optimum = solve_flow(result.problem.flow);
   return result;
+}
+
+Decomposition decompose(const FoldedStep& step, const SolvedProblem& solved) {
+  return Taker(step, solved.problem, solved.optimum).run();
 }
 
 std::vector<WindowPrice> window_prices(const PlanProblem& problem, const FlowSolution& solution) {
@@ -299,6 +243,19 @@ std::vector<Holding> holdings_of(const std::vector<PlannedWindow>& windows) {
     }
   }
   return holdings;
+}
+
+bool fetch_alike(const Decomposition& a, const Decomposition& b) {
+  const auto next_used = [](const Decomposition& plan, size_t i) {
+    while (i < plan.amounts.size() && plan.amounts[i].empty()) ++i;
+    return i;
+  };
+  size_t i = next_used(a, 0), j = next_used(b, 0);
+  for (; i < a.windows.size() && j < b.windows.size();
+       i = next_used(a, i + 1), j = next_used(b, j + 1)) {
+    if (a.windows[i] != b.windows[j] || a.amounts[i] != b.amounts[j]) return false;
+  }
+  return i == a.windows.size() && j == b.windows.size();
 }
 
 bool same_prefetches(const std::vector<PlannedWindow>& a, const std::vector<PlannedWindow>& b) {

@@ -17,9 +17,9 @@
 #include "planner/search/amounts.h"
 #include "planner/search/bfs.h"
 #include "planner/search/bounds.h"
-#include "planner/search/decompose.h"
 #include "planner/search/reasons.h"
 #include "planner/search/search.h"
+#include "planner/search/starts.h"
 
 namespace preserve {
 
@@ -28,16 +28,13 @@ const char* const kStrategiesInWords =
 
 namespace {
 
-// Problems given the plan before, each the flow around that plan.
-constexpr int kMostReplans = 3;
-constexpr size_t kMostOpsForReplans = 20'000;  // of larger steps one
-
 // The best start is improved; of steps up to a size some more, and of small ones all.
 constexpr size_t kMostOpsForSomeStarts = 1'000;
 constexpr size_t kSomeStarts = 2;
 constexpr size_t kMostOpsForAllStarts = 64;
-// Of steps larger than that the first.
-constexpr double kPartsOfCache[] = {0.9, 0.95, 0.85, 0.7, 0.5, 0.33, 0.25};
+constexpr double kPartsOfCache[] = {0.95, 0.85, 0.7, 0.5, 0.33, 0.25};
+
+constexpr const char* kPlanOfBfs = "the plan of bfs";
 
 int64_t fetched_bytes(const Plan& plan) {
   int64_t bytes = 0;
@@ -68,12 +65,14 @@ class Planner {
 
   // `narrower`: a further plan to begin with. `best`, where wanted: what the best plan fetches,
   // whether or not it is worth it.
-  Planned run(std::vector<PlannedWindow> narrower, std::vector<PlannedWindow>* best = nullptr) {
-    first_ = solved(build_problem(step_, device_, options_.problem));
+  Planned run(const std::vector<PlannedWindow>& narrower,
+              std::vector<PlannedWindow>* best = nullptr) {
+    first_ = std::make_shared<const SolvedProblem>(
+        solve(build_problem(step_, device_, options_.problem)));
     describe();
     for (const Window& window : problem().windows) windows_.push_back(window.ordinal);
     if (options_.strategy == Strategy::bfs) add_bfs();
-    if (options_.strategy == Strategy::flow && method_ != nullptr) search(std::move(narrower));
+    if (options_.strategy == Strategy::flow && method_ != nullptr) search(narrower);
     choose(best);
     set_bounds();
     name_places(step_, schedule());
@@ -90,13 +89,6 @@ class Planner {
     Saving saving;                   // by the simulator, without fixed costs
     std::vector<double> kept_share;  // likewise, by operator
   };
-
-  static Solved solved(PlanProblem problem) {
-    auto result = std::make_shared<SolvedProblem>();
-    result->problem = std::move(problem);
-    result->optimum = solve_flow(result->problem.flow);
-    return result;
-  }
 
   const PlanProblem& problem() const { return first_->problem; }
   Schedule& schedule() { return planned_.schedule; }
@@ -126,41 +118,42 @@ class Planner {
   // --- candidates ---
 
   struct Start {
-    std::vector<PlannedWindow> windows;
+    Decomposition plan;
     std::string what;
     bool in_less_cache = false;
   };
 
-  std::vector<PlannedWindow> optimal_windows(const SolvedProblem& of) const {
-    return decompose(step_, of.problem, of.optimum).windows;
-  }
-
-  // The optimum of the step as recorded, and of the step in which the reads of the plan before
-  // hit: they leave the memory to the stream, and end earlier.
-  std::vector<Start> starts() const {
-    std::vector<Start> starts{{optimal_windows(*first_), "the optimum of the flow"}};
-    const int replans = step_.ops.size() > kMostOpsForReplans ? 1 : kMostReplans;
-    for (int i = 0; i < replans; ++i) {
-      AssumedPlan assumed = assume(starts.back().windows);
-      assumed.window_bytes.clear();
-      const PlanProblem given = build_problem_given(step_, device_, options_.problem, assumed);
-      std::vector<PlannedWindow> windows = decompose(step_, given, solve_flow(given.flow)).windows;
-      if (same_prefetches(windows, starts.back().windows)) break;
-      starts.push_back({std::move(windows), "the optimum of the flow given a plan"});
+  std::vector<Start> starts(const std::vector<PlannedWindow>& narrower) const {
+    std::vector<Start> starts;
+    for (Decomposition& plan : flow_plans(step_, device_, options_.problem, *first_)) {
+      starts.push_back({std::move(plan), starts.empty() ? "the optimum of the flow"
+                                                        : "the optimum of the flow given a plan"});
     }
-    starts.push_back({plan_bfs(step_, problem()), "the plan of bfs"});
+    starts.push_back({amounts_of(plan_bfs(step_, problem())), kPlanOfBfs});
     // What fits into less cache fits. A flow that fills the cache may lose much of it where the
     // simulator finds that it holds less.
     for (const double part : kPartsOfCache) {
+      if (!is_up_to(kMostOpsForSomeStarts)) break;
       ProblemOptions less = options_.problem;
       less.budget_bytes = std::llround(part * static_cast<double>(problem().budget_bytes));
       if (*less.budget_bytes < kBlockBytes) break;
-      const PlanProblem given = build_problem(step_, device_, less);
-      starts.push_back({decompose(step_, given, solve_flow(given.flow)).windows,
+      starts.push_back({decompose(step_, solve(build_problem_given(step_, device_, less, {}))),
                         "the optimum of the flow in less cache", true});
-      if (!is_up_to(kMostOpsForSomeStarts)) break;
+    }
+    if (!narrower.empty()) {
+      starts.push_back({amounts_of(narrower), "the plan without idle windows"});
     }
     return starts;
+  }
+
+  Decomposition amounts_of(const std::vector<PlannedWindow>& windows) const {
+    Decomposition plan;
+    for (const PlannedWindow& window : windows) {
+      plan.windows.push_back(window.ordinal);
+      plan.capacity_bytes.push_back(window.capacity_bytes);
+    }
+    plan.amounts = WindowRing(step_, problem(), plan.windows).amounts_of(windows);
+    return plan;
   }
 
   AssumedPlan assume(const std::vector<PlannedWindow>& windows) const {
@@ -176,11 +169,10 @@ class Planner {
     return assumed;
   }
 
-  void search(std::vector<PlannedWindow> narrower) {
-    std::vector<Start> all = starts();
-    if (!narrower.empty()) all.push_back({std::move(narrower), "the plan without idle windows"});
+  void search(const std::vector<PlannedWindow>& narrower) {
+    std::vector<Start> all = starts(narrower);
     for (const Start& item : all) {
-      for (const PlannedWindow& window : item.windows) windows_.push_back(window.ordinal);
+      windows_.insert(windows_.end(), item.plan.windows.begin(), item.plan.windows.end());
     }
     std::sort(windows_.begin(), windows_.end());
     windows_.erase(std::unique(windows_.begin(), windows_.end()), windows_.end());
@@ -188,7 +180,9 @@ class Planner {
     PlanSearch search(*referee_, ring, limits(all));
     std::vector<SearchResult> judged;
     judged.reserve(all.size());
-    for (const Start& item : all) judged.push_back(search.judge(ring.amounts_of(item.windows)));
+    for (Start& item : all) {
+      judged.push_back(search.judge(ring.placed(item.plan.windows, std::move(item.plan.amounts))));
+    }
     std::vector<size_t> by_time(all.size());
     std::iota(by_time.begin(), by_time.end(), size_t{0});
     std::stable_sort(by_time.begin(), by_time.end(),
@@ -200,7 +194,7 @@ class Planner {
     const auto enough = [&] { return candidates_.size() >= as_index(options_.candidates); };
     for (const size_t i : by_time) {
       if (enough()) break;
-      const bool bfs = all[i].what == "the plan of bfs";
+      const bool bfs = all[i].what == kPlanOfBfs;
       add(bfs ? Strategy::bfs : Strategy::flow, ring.planned_windows(judged[i].amounts),
           all[i].what);
     }
@@ -212,8 +206,8 @@ class Planner {
     }
   }
 
-  // The best starts. Those in less cache resemble each other, so that of larger steps one is
-  // improved only if it is the best of all.
+  // The best starts, the best of all also with changes at all periods at once. Those in less cache
+  // resemble each other, so that of larger steps one is improved only if it is the best of all.
   void improve(PlanSearch& search, const std::vector<Start>& all,
                const std::vector<SearchResult>& judged, const std::vector<size_t>& by_time) {
     size_t left = is_small() ? all.size() : is_up_to(kMostOpsForSomeStarts) ? kSomeStarts : 1;
@@ -227,8 +221,16 @@ class Planner {
       });
       if (known) continue;
       improved.push_back(&judged[i].amounts);
-      SearchResult found = search.improve(judged[i]);
-      if (is_best || is_shorter(found, certificate_)) certificate_ = std::move(found);
+      keep_shorter(search.improve(judged[i]));
+      if (is_best && is_up_to(kMostOpsForSomeStarts) && !is_small()) {
+        keep_shorter(search.improve(search.improve_periods(judged[i])));
+      }
+    }
+  }
+
+  void keep_shorter(SearchResult found) {
+    if (certificate_.amounts.empty() || is_shorter(found, certificate_)) {
+      certificate_ = std::move(found);
     }
   }
 
@@ -244,8 +246,8 @@ class Planner {
     };
     for (const Window& window : problem().windows) at_most(window.ordinal, window.capacity_bytes);
     for (const Start& start : starts) {
-      for (const PlannedWindow& window : start.windows) {
-        at_most(window.ordinal, window.capacity_bytes);
+      for (size_t i = 0; i < start.plan.windows.size(); ++i) {
+        at_most(start.plan.windows[i], start.plan.capacity_bytes[i]);
       }
     }
     return limits;
@@ -269,7 +271,7 @@ class Planner {
         window.used_bytes += prefetch.length_bytes;
       }
     }
-    add(Strategy::bfs, std::move(windows), "the plan of bfs");
+    add(Strategy::bfs, std::move(windows), kPlanOfBfs);
   }
 
   void add(Strategy strategy, std::vector<PlannedWindow> windows, std::string what) {
@@ -335,7 +337,8 @@ class Planner {
     AssumedPlan assumed = assume(plan.windows);
     assumed.kept_share = chosen.kept_share;
     assumed.held_bytes = held_bytes(holdings_of(plan.windows), step_.ops.size());
-    planned_.solved = solved(build_problem_given(step_, device_, options_.problem, assumed));
+    planned_.solved = std::make_shared<const SolvedProblem>(
+        solve(build_problem_given(step_, device_, options_.problem, assumed)));
     const SolvedProblem& around = *planned_.solved;
     plan.objective_ns = std::llround(price_to_ns(around.optimum.profit));
     promised_ = saving_of(around.problem, around.optimum);
@@ -470,7 +473,7 @@ Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOpt
     fewer.problem.windows = WindowsMode::collective;
     Planner(step, device, fewer).run({}, &narrower);
   }
-  return Planner(step, device, options).run(std::move(narrower));
+  return Planner(step, device, options).run(narrower);
 }
 
 }  // namespace preserve

@@ -13,6 +13,7 @@
 #include "planner/problem/problem.h"
 #include "planner/referee/simulator.h"
 #include "planner/schedule/schedule.h"
+#include "planner/search/decompose.h"
 
 namespace preserve {
 
@@ -21,11 +22,6 @@ struct PlanOptions {
   Strategy strategy = Strategy::flow;
   int candidates = 3;                     // plans in the schedule, the chosen one included
   int64_t min_prefetch_bytes = 16 << 10;  // smaller pieces are not worth a request
-};
-
-struct SolvedProblem {
-  PlanProblem problem;
-  FlowSolution optimum;  // of problem.flow
 };
 
 struct Planned {

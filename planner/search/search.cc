@@ -52,6 +52,13 @@ const std::vector<Move> kMoves = {{Change::grow, 0},    {Change::swap, 0},   {Ch
                                   {Change::earlier, 0}, {Change::shrink, 1}, {Change::later, 1},
                                   {Change::swap, 1},    {Change::earlier, 1}};
 
+// At all periods at once, too, those that lead to a plan far away.
+std::vector<Move> moves_of_periods() {
+  std::vector<Move> moves = kMoves;
+  for (const Change change : {Change::gather, Change::spread}) moves.push_back({change, 0});
+  return moves;
+}
+
 bool is_fewer(Change change) {
   return change == Change::shrink || change == Change::drop;
 }
@@ -187,8 +194,9 @@ bool PlanSearch::adopt_if_good(bool fewer, const Amounts& amounts, Judged judged
 // Nothing where the change is not possible, or concerns a window that another of the run changes.
 std::optional<PlanSearch::Tried> PlanSearch::apply(size_t move, size_t window, int64_t blocks) {
   const Change change = moves_[move].change;
-  const bool two = change == Change::later || change == Change::earlier;
-  Tried one{move, change == Change::earlier ? ring_.previous(window) : window, 0, 0};
+  const bool back = change == Change::earlier || change == Change::gather;
+  const bool two = back || change == Change::later || change == Change::spread;
+  Tried one{move, back ? ring_.previous(window) : window, 0, 0};
   one.second = two ? ring_.next(one.first) : one.first;
   const bool taken = in_run_[one.first] != 0 || in_run_[one.second] != 0;
   if (taken || !changes_.apply(moves_[move], window, blocks, trial_)) return {};
@@ -433,12 +441,16 @@ int64_t PlanSearch::largest_change() const {
   return largest;
 }
 
+int64_t PlanSearch::most_runs() const {
+  return std::min(kMostRuns,
+                  kFewestRuns + kMostOperators / std::max<int64_t>(1, ring_.operators()));
+}
+
 SearchResult PlanSearch::improve(SearchResult from) {
   best_ = std::move(from);
-  const auto operators = static_cast<int64_t>(referee_.models().size());
-  runs_left_ = std::min(kMostRuns, kFewestRuns + kMostOperators / std::max<int64_t>(1, operators));
+  runs_left_ = most_runs();
   if (best_.amounts.empty() || ring_.problem().consumers.empty()) return best_;
-  exactly_ = operators <= kMostOpsExactly;
+  exactly_ = ring_.operators() <= kMostOpsExactly;
   const int64_t for_the_end = runs_left_ / 2;
   runs_left_ -= for_the_end;
   judged_ = evaluate(best_.amounts);
@@ -461,6 +473,40 @@ SearchResult PlanSearch::improve(SearchResult from) {
     sweep_until_nothing_helps(largest);
   } while (drop_what_is_late());
   return best_;
+}
+
+SearchResult PlanSearch::improve_periods(SearchResult from) {
+  const size_t period = ring_.period();
+  if (period == 0 || from.amounts.empty()) return from;
+  best_ = from;
+  runs_left_ = most_runs();
+  exactly_ = false;
+  judged_ = evaluate(best_.amounts);
+  moves_ = moves_of_periods();
+  for (int i = 0; i < kMostSweeps; ++i) {
+    const int64_t begun = adopted_;
+    for (int64_t blocks = largest_change(); blocks >= least_blocks_; blocks /= kRefineAtOnce) {
+      try_periods(period, blocks);
+    }
+    if (adopted_ == begun) break;
+  }
+  best_.step_ns = evaluate(best_.amounts).step_ns;
+  return is_shorter(best_, from) ? best_ : from;
+}
+
+// Each move at the windows that have the same place in their periods, all in one run.
+void PlanSearch::try_periods(size_t period, int64_t blocks) {
+  for (size_t move = 0; move < moves_.size(); ++move) {
+    for (size_t place = 0; place < period && runs_left_ > 0; ++place) {
+      int64_t begun = kNever;
+      begin_run(begun);
+      bool any = false;
+      for (size_t window = place; window < changed_.size(); window += period) {
+        any = apply(move, window, blocks).has_value() || any;
+      }
+      if (any) adopt_if_good(is_fewer(moves_[move].change), trial_, glance(trial_));
+    }
+  }
 }
 
 SearchResult PlanSearch::settle(SearchResult from) {

@@ -37,6 +37,10 @@ class PlanSearch {
   SearchResult judge(Amounts amounts);
   // Improves what judge() returned.
   SearchResult improve(SearchResult from);
+  // Improves it by changes that all periods of the step make at once: layers are alike, and where
+  // each of them would lose by a change, all of them together may gain by several. A step without
+  // periods stays as it is.
+  SearchResult improve_periods(SearchResult from);
   // Fills each window for each consumer, whatever else changes by it, and improves the best of
   // these plans, until none is better: larger changes than the single ones, for small steps.
   SearchResult refill(SearchResult from);
@@ -76,10 +80,12 @@ class PlanSearch {
   void try_windows(size_t first_move, size_t end_move, int64_t blocks,
                    const std::vector<size_t>& windows);
   void try_together(int64_t blocks, const Amounts& trial, std::vector<Tried> tried);
+  void try_periods(size_t period, int64_t blocks);
   void try_alone(size_t move, const Amounts& trial);
   void sweep(int64_t blocks, std::vector<Move>& moves, int64_t since);
   bool is_confirmed(double before_ns);
   int64_t largest_change() const;
+  int64_t most_runs() const;
   void sweep_until_nothing_helps(int64_t largest);
   bool drop_what_is_late();
 

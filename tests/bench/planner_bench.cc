@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "common/kept_memory.h"
 #include "planner/search/decompose.h"
 #include "planner/search/plan.h"
 #include "tests/bench/metric.h"
@@ -39,11 +40,8 @@ void bench_size(const Size& size) {
   const DeviceModel device = test::gpu_device();
   std::vector<double> exact_s, whole_s;
   for (int i = 0; i < size.repetitions; ++i) {
-    exact_s.push_back(bench::seconds_of([&] {
-      const PlanProblem problem = build_problem(step, device, {});
-      const FlowSolution optimum = solve_flow(problem.flow);
-      decompose(step, problem, optimum);
-    }));
+    exact_s.push_back(
+        bench::seconds_of([&] { decompose(step, solve(build_problem(step, device, {}))); }));
     whole_s.push_back(bench::seconds_of([&] { make_schedule(step, device, {}); }));
   }
   const std::string ops = size.name;
@@ -55,11 +53,12 @@ void bench_size(const Size& size) {
 
 // The step with the optimum of the model and nothing else: no second look, no choice.
 double pure_flow_step_ns(const FoldedStep& step, const DeviceModel& device) {
-  const PlanProblem problem = build_problem(step, device, {});
+  const SolvedProblem solved = solve(build_problem(step, device, {}));
+  const Decomposition optimum = decompose(step, solved);
   Plan plan;
-  plan.windows = decompose(step, problem, solve_flow(problem.flow)).windows;
+  plan.windows = WindowRing(step, solved.problem, optimum.windows).planned_windows(optimum.amounts);
   const SimulationResult referee = simulate(step, device, plan);
-  return problem.baseline_step_ns * referee.step_ns / referee.baseline_step_ns;
+  return solved.problem.baseline_step_ns * referee.step_ns / referee.baseline_step_ns;
 }
 
 void bench_against_bfs(int instances) {
@@ -100,6 +99,7 @@ void bench_against_bfs(int instances) {
 
 int main(int argc, char** argv) {
   const int instances = argc > 1 ? std::atoi(argv[1]) : 5000;
+  preserve::keep_freed_memory();  // as preserve-tune does
   using preserve::bench_size;
   bench_size({84, "1,000", 0.020, "at most 20 ms", 0.050, "at most 50 ms", 21});
   bench_size({8'334, "100,000", 1, "at most 1 s", 2, "at most 2 s", 5});

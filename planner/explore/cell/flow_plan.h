@@ -7,13 +7,12 @@
 
 #include <vector>
 
-#include "planner/problem/problem.h"
 #include "planner/search/plan.h"
 
 namespace preserve {
 
 std::vector<PlannedWindow> flow_windows(const FoldedStep& step, const DeviceModel& device,
-                                        const PlanOptions& options, const PlanProblem& problem,
+                                        const PlanOptions& options, const SolvedProblem& recorded,
                                         Referee& referee);
 
 }  // namespace preserve

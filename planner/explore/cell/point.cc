@@ -291,11 +291,11 @@ class Evaluation {
   // False: the middle of so few layers does not tell the time of the others.
   bool plan(Referee& referee) {
     const FoldedStep& step = step_.workload.step;
-    const PlanProblem problem = build_problem(step, device_, options_.problem);
-    const Judged bfs = plan_by(plan_bfs(step, problem), referee);
+    const SolvedProblem recorded = solve(build_problem(step, device_, options_.problem));
+    const Judged bfs = plan_by(plan_bfs(step, recorded.problem), referee);
     const Judged flow =
         plan_by(point_.search ? searched_windows()
-                              : flow_windows(step, device_, options_, problem, referee),
+                              : flow_windows(step, device_, options_, recorded, referee),
                 referee);
     const double most_ns = kMostDoubt * cell_.baseline_step_ns;
     if (bfs.doubt_ns > most_ns || flow.doubt_ns > most_ns) return false;

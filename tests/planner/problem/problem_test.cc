@@ -130,8 +130,8 @@ TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
   steps.reader("b", 64 * kKiB, 10'000);
   steps.reader("c", 64 * kKiB, 10'000);
   const PlanProblem problem = build_problem(*steps, core_device(100 * kKiB), {});
-  EXPECT_EQ(problem.traffic_bytes,
-            (std::vector<int64_t>{(4 + 64 + 64 + 64) * kKiB, 4 * kKiB, 68 * kKiB, 132 * kKiB}));
+  EXPECT_EQ(problem.room_bytes,
+            (std::vector<int64_t>{-96 * kKiB, 96 * kKiB, 32 * kKiB, -32 * kKiB}));
   // Edges after the nodes of a, the window, b and c.
   EXPECT_EQ(problem.flow.hold, (std::vector<int64_t>{0, 24, 8, 0}));
 }

@@ -11,6 +11,7 @@
 #include "common/as_index.h"
 #include "planner/search/decompose.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/support/devices.h"
 
 namespace preserve {
 namespace {
@@ -54,6 +55,17 @@ RC_GTEST_PROP(ChangesProperty, AFilledWindowTakesFromOthersAndKeepsTheLimits, (u
     RC_ASSERT(peak_bytes(holdings_of(ring.planned_windows(amounts)), step.ops.size()) <=
               problem.budget_bytes);
   }
+}
+
+TEST(WindowRing, FindsTheWindowsAfterWhichLayersRepeat) {
+  const auto period_of = [](const FoldedStep& step, const DeviceModel& device) {
+    const PlanProblem problem = build_problem(step, device, {});
+    std::vector<int32_t> windows;
+    for (const Window& window : problem.windows) windows.push_back(window.ordinal);
+    return WindowRing(step, problem, windows).period();
+  };
+  EXPECT_EQ(period_of(test::synthetic_step(), test::gpu_device()), 2U);  // two allreduces a layer
+  EXPECT_EQ(period_of(test::random_step(1, 400), test::random_device(1)), 0U);
 }
 
 }  // namespace
