@@ -36,8 +36,8 @@ std::vector<std::string> plan_warnings(const FoldedStep& step, const DeviceModel
   }
   if (options.budget_bytes && schedule.budget_bytes < *options.budget_bytes) {
     out.push_back(fmt::format(
-        "of a budget of {} nothing survives on {} beyond {}, which the plan keeps to",
-        format_size(*options.budget_bytes), device.name, format_size(schedule.budget_bytes)));
+        "--budget {}: nothing beyond {} survives in the cache of {}, so the plan uses no more",
+        format_size(*options.budget_bytes), format_size(schedule.budget_bytes), device.name));
   }
   count(notes.operators_without_bytes,
         "operators have no recorded bytes: their traffic through the cache is counted as 0");

@@ -100,9 +100,7 @@ int64_t choose_budget(const DeviceModel& device, const std::optional<int64_t>& w
         "invalid --budget: {} bytes are less than the smallest slice: expected at least {} bytes",
         *wanted, kBlockBytes);
   }
-  // What is held beyond that is lost.
-  const double cached = most_cached_bytes(device);
-  return static_cast<double>(*wanted) > cached ? static_cast<int64_t>(cached) : *wanted;
+  return *wanted;
 }
 
 // --- what the operators leave in the cache
@@ -121,7 +119,14 @@ int64_t footprint(const StepOp& op, double hot_bytes_per_s, const std::string& w
   return most < static_cast<double>(bytes) ? static_cast<int64_t>(most) : bytes;
 }
 
-// Of the amounts up to the budget that at which most is expected to survive until it is read.
+// What is held beyond that is lost.
+int64_t cached_part(const DeviceModel& device, int64_t budget_bytes) {
+  const double cached = most_cached_bytes(device);
+  return static_cast<double>(budget_bytes) > cached ? static_cast<int64_t>(cached) : budget_bytes;
+}
+
+// Of the budget, and the points of the survival curve below it, that at which most is expected to
+// survive until it is read.
 int64_t most_worth_holding(const DeviceModel& device, int64_t budget_bytes) {
   const double age = waiting_age(device);
   double most = static_cast<double>(budget_bytes);
@@ -150,7 +155,8 @@ class Builder {
         hot_bytes_per_s_(hot_read_rate(device, method_)) {}
 
   PlanProblem build() {
-    problem_.budget_bytes = choose_budget(device_, options_.budget_bytes);
+    problem_.budget_bytes = cached_part(device_, choose_budget(device_, options_.budget_bytes));
+    problem_.held_bytes = most_worth_holding(device_, problem_.budget_bytes);
     describe_step();
     if (method_ != nullptr) {
       WindowSupplies found =
@@ -196,8 +202,7 @@ class Builder {
       total = checked_add(total, footprints_.back(), of_step);
     }
     checked_add(total, total, of_step);
-    const int64_t most = most_worth_holding(device_, problem_.budget_bytes);
-    problem_.room_bytes.assign(count, most);
+    problem_.room_bytes.assign(count, problem_.held_bytes);
     if (problem_.windows.empty()) return;  // nothing is ever held
     std::vector<uint8_t> opens(count, 0);
     for (const Window& window : problem_.windows) opens[as_index(window.ordinal)] = 1;
@@ -205,7 +210,7 @@ class Builder {
     for (size_t walked = 0; walked < count; ++walked) {
       const size_t i = (as_index(problem_.windows.front().ordinal) + walked) % count;
       since = footprints_[i] + (opens[i] ? 0 : since);
-      problem_.room_bytes[i] = most - since;
+      problem_.room_bytes[i] = problem_.held_bytes - since;
     }
     // A cache that forgets gradually holds more than the rule above finds room for.
     for (size_t i = 0; i < assumed_.held_bytes.size(); ++i) {

@@ -78,6 +78,7 @@ struct ProblemNotes {
 
 struct PlanProblem {
   int64_t budget_bytes = 0;
+  int64_t held_bytes = 0;                   // of it, what is worth holding at once
   double baseline_step_ns = 0;              // recorded step, link included
   double all_hot_step_ns = 0;               // every read of every operator hits
   std::vector<Window> windows;              // by ordinal
@@ -105,8 +106,8 @@ struct AssumedPlan {
   std::vector<double> kept_share{};     // of what arrives for its reads: not evicted before them
 };
 
-// The problem of a step that build_problem() has accepted, when the reads of `assumed` already hit
-// and its windows limit the streams.
+// The problem when the reads of `assumed` already hit and its windows limit the streams; with the
+// same consumers. build_problem() must have accepted the step: it is not checked again.
 PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
                                 const ProblemOptions& options, const AssumedPlan& assumed);
 
@@ -115,12 +116,6 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
 
 // How it is issued unless a plan has its own method.
 IssueMethod issue_method(const PrefetchMethod& method);
-
-// On a GPU the prefetch kernel continues when its collective has ended, until the step ends; on a
-// CPU prefetching stops, also on a spare core.
-inline bool outlasts_window(const DeviceModel& device) {
-  return device.kind != "cpu";
-}
 
 // collective where `options` are automatic and the device's method leaves no idle window.
 WindowsMode settled_windows(const DeviceModel& device, const ProblemOptions& options);

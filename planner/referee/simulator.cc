@@ -87,7 +87,7 @@ EngineHardware hardware_of(const DeviceModel& device, const PrefetchMethod* meth
     hardware.stream.cached_rate_bytes_per_ns =
         std::max(hardware.stream.rate_bytes_per_ns, cache_rate(device, method));
     hardware.stream.start_latency_ns = static_cast<double>(method->start_latency_ns);
-    hardware.stream.stops_with_window = device.kind == "cpu";
+    hardware.stream.stops_with_window = !outlasts_window(device);
     hardware.operator_slowdown_per_byte_ns = method->operator_slowdown_per_byte_ns;
   }
   return hardware;

@@ -306,13 +306,17 @@ double survival_at(const DeviceModel& device, double footprint_bytes) {
 
 double most_cached_bytes(const DeviceModel& device) {
   if (device.survival.empty()) return static_cast<double>(device.cache_budget_bytes);
-  if (device.survival.back().hit_fraction > 0) return std::numeric_limits<double>::infinity();
-  return static_cast<double>(device.survival.back().footprint_bytes);
+  double cached = std::numeric_limits<double>::infinity();
+  for (auto point = device.survival.rbegin(); point != device.survival.rend(); ++point) {
+    if (point->hit_fraction > 0) break;
+    cached = static_cast<double>(point->footprint_bytes);
+  }
+  return cached;
 }
 
 double waiting_age(const DeviceModel& device) {
   constexpr double kEarly = 1.1;
-  return device.kind == "cpu" || device.survival.empty() ? 1 : kEarly;
+  return !outlasts_window(device) || device.survival.empty() ? 1 : kEarly;
 }
 
 }  // namespace preserve

@@ -152,6 +152,12 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
 // when no curve was measured.
 double survival_at(const DeviceModel& device, double footprint_bytes);
 
+// On a GPU the prefetch kernel continues when its collective has ended, until the step ends; on a
+// CPU prefetching stops, also on a spare core.
+inline bool outlasts_window(const DeviceModel& device) {
+  return device.kind != "cpu";
+}
+
 // From this footprint on nothing survives; infinite where the curve does not say.
 double most_cached_bytes(const DeviceModel& device);
 

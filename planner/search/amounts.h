@@ -36,8 +36,9 @@ class WindowRing {
   // Operators from the window to the consumer or to another window, a whole step to itself.
   int64_t distance(size_t window, int32_t consumer) const;
   int64_t distance_to_window(size_t from, size_t to) const;
-  // Windows after which the step repeats itself, but for its ends: as long from each to the next,
-  // and the same to fetch after it. 0: it does not.
+  // Windows after which the step repeats itself, for three quarters of them at least: as many
+  // operators from each to the next, and as much to fetch for the first reader after it. 0: it does
+  // not.
   size_t period() const;
   // The consumer that is read first after the window has opened.
   int32_t first_consumer_after(size_t window) const { return first_consumer_[window]; }

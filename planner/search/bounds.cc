@@ -345,7 +345,7 @@ StepBounds step_bounds(const FoldedStep& step, const DeviceModel& device,
           std::max(all_hot_ns, bounds.cache_limited_ns())};
 }
 
-// One more block of budget widens every edge that has any room or is just full.
+// One more block of cache widens every edge that has any room or is just full.
 double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& optimum) {
   constexpr double kMiB = 1024.0 * 1024.0;
   double price_ns = 0;

@@ -22,7 +22,7 @@ StepBounds step_bounds(const FoldedStep& step, const DeviceModel& device,
                        const PlanProblem& problem, const Referee& referee,
                        const std::vector<int32_t>& windows);
 
-// What one more MiB of budget would save at most, in ns, by the prices of `optimum` of the
+// What one more MiB of cache would save at most, in ns, by the prices of `optimum` of the
 // problem's flow.
 double cache_price_ns_per_mib(const PlanProblem& problem, const FlowSolution& optimum);
 

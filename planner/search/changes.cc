@@ -10,7 +10,7 @@ namespace preserve {
 
 namespace {
 
-constexpr int64_t kSpread = 4;
+constexpr int64_t kSpread = 4;  // times as many blocks as are given up
 constexpr int64_t kWhole = int64_t{1} << 50;
 constexpr size_t kConsumersAhead = 24;  // of which a window may begin to fetch for one
 
@@ -19,6 +19,14 @@ int64_t blocks_of(int64_t bytes) {
 }
 
 }  // namespace
+
+const std::vector<Move>& usual_moves() {
+  static const std::vector<Move> moves = {
+      {Change::grow, 0},  {Change::swap, 0}, {Change::grow, 1},    {Change::shrink, 0},
+      {Change::later, 0}, {Change::drop, 0}, {Change::earlier, 0}, {Change::shrink, 1},
+      {Change::later, 1}, {Change::swap, 1}, {Change::earlier, 1}};
+  return moves;
+}
 
 int64_t sum(const WindowShares& shares) {
   int64_t blocks = 0;
@@ -210,8 +218,8 @@ void Changes::shrink(size_t window, const Share& share, int64_t blocks, Amounts&
 }
 
 // A window fetches less of a share, and the one before or after it more for the same consumer.
-bool Changes::shift(size_t from, size_t to, const Share& share, int64_t taken, int64_t given,
-                    Amounts& amounts) {
+bool Changes::shift(size_t from, size_t to, const Share& share, int64_t taken,
+                    std::optional<int64_t> given_instead, Amounts& amounts) {
   if (from == to) return false;
   const int32_t consumer = share.consumer;
   const bool later = to == ring_.next(from);
@@ -220,7 +228,7 @@ bool Changes::shift(size_t from, size_t to, const Share& share, int64_t taken, i
   const int64_t ahead = ring_.distance(from, consumer) + (later ? -apart : apart);
   if (ahead <= 0 || ahead > ring_.operators()) return false;
   if (share.blocks - taken < least_blocks_) taken = share.blocks;
-  if (given == kWhole) given = taken;
+  const int64_t given = given_instead.value_or(taken);
   const bool known = std::any_of(amounts[to].begin(), amounts[to].end(),
                                  [&](const Share& other) { return other.consumer == consumer; });
   if (!known && given < least_blocks_) return false;
@@ -259,9 +267,9 @@ bool Changes::apply(const Move& move, size_t window, int64_t blocks, Amounts& am
       shares.clear();
       return true;
     case Change::later:
-      return shift(window, ring_.next(window), share, blocks, kWhole, amounts);
+      return shift(window, ring_.next(window), share, blocks, {}, amounts);
     case Change::earlier:
-      return shift(window, ring_.previous(window), share, blocks, kWhole, amounts);
+      return shift(window, ring_.previous(window), share, blocks, {}, amounts);
     case Change::gather:
       return blocks < share.blocks &&
              shift(window, ring_.previous(window), share, kWhole, blocks, amounts);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "planner/search/amounts.h"
@@ -22,7 +23,7 @@ struct PlanLimits {
 };
 
 // gather: all of a share goes, and the window before fetches some blocks more for its reader.
-// spread: some blocks of a share go, and the window after fetches more than these.
+// spread: some blocks of a share go, and the window after fetches four times as many.
 enum class Change { grow, extend, shrink, drop, later, earlier, swap, gather, spread };
 
 struct Move {
@@ -30,6 +31,13 @@ struct Move {
   size_t which = 0;    // the share, from the end that the change begins with
   bool whole = false;  // all of the share, however many blocks are tried
 };
+
+// Those that help most often.
+const std::vector<Move>& usual_moves();
+
+inline bool is_fewer(Change change) {
+  return change == Change::shrink || change == Change::drop;
+}
 
 // What keeps a window from fetching more for the next operator that has bytes left.
 enum class Full { no, nothing_left, supply, cache };
@@ -64,8 +72,8 @@ class Changes {
   std::vector<int64_t> left_blocks(const Amounts& amounts) const;
   bool grow(size_t window, size_t which, int64_t blocks, Amounts& amounts);
   void shrink(size_t window, const Share& share, int64_t blocks, Amounts& amounts) const;
-  bool shift(size_t from, size_t to, const Share& share, int64_t taken, int64_t given,
-             Amounts& amounts);
+  bool shift(size_t from, size_t to, const Share& share, int64_t taken,
+             std::optional<int64_t> given_instead, Amounts& amounts);
   bool extend(size_t window, const Share& share, int64_t blocks, Amounts& amounts);
   int32_t consumer_ahead(size_t window, size_t which) const;
   bool fetch_more(size_t window, int32_t consumer, int64_t blocks, Amounts& amounts);

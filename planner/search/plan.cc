@@ -31,6 +31,7 @@ namespace {
 // The best start is improved; of steps up to a size some more, and of small ones all.
 constexpr size_t kMostOpsForSomeStarts = 1'000;
 constexpr size_t kSomeStarts = 2;
+constexpr double kNearlyAsGood = 1.02;  // of the best start's step: a further one that is improved
 constexpr size_t kMostOpsForAllStarts = 64;
 constexpr double kPartsOfCache[] = {0.95, 0.85, 0.7, 0.5, 0.33, 0.25};
 
@@ -133,10 +134,9 @@ class Planner {
     // What fits into less cache fits. A flow that fills the cache may lose much of it where the
     // simulator finds that it holds less.
     for (const double part : kPartsOfCache) {
-      if (!is_up_to(kMostOpsForSomeStarts)) break;
       ProblemOptions less = options_.problem;
-      less.budget_bytes = std::llround(part * static_cast<double>(problem().budget_bytes));
-      if (*less.budget_bytes < kBlockBytes) break;
+      less.budget_bytes = std::llround(part * static_cast<double>(problem().held_bytes));
+      if (*less.budget_bytes < kBlockBytes || !is_up_to(kMostOpsForSomeStarts)) break;
       starts.push_back({decompose(step_, solve(build_problem_given(step_, device_, less, {}))),
                         "the optimum of the flow in less cache", true});
     }
@@ -214,6 +214,8 @@ class Planner {
     std::vector<const Amounts*> improved;
     for (const size_t i : by_time) {
       const bool is_best = i == by_time.front();
+      const double as_good_ns = kNearlyAsGood * judged[by_time.front()].step_ns;
+      if (judged[i].step_ns > as_good_ns && !is_small()) break;
       if (all[i].in_less_cache && !is_best && !is_small()) continue;
       if (left-- == 0) break;
       const bool known = std::any_of(improved.begin(), improved.end(), [&](const Amounts* other) {
@@ -222,9 +224,9 @@ class Planner {
       if (known) continue;
       improved.push_back(&judged[i].amounts);
       keep_shorter(search.improve(judged[i]));
-      if (is_best && is_up_to(kMostOpsForSomeStarts) && !is_small()) {
-        keep_shorter(search.improve(search.improve_periods(judged[i])));
-      }
+      if (!is_best || is_small() || !is_up_to(kMostOpsForSomeStarts)) continue;
+      SearchResult found = search.improve_periods(judged[i]);
+      if (is_shorter(found, judged[i])) keep_shorter(search.improve(std::move(found)));
     }
   }
 

@@ -46,23 +46,6 @@ constexpr int kMostSweeps = 4;
 constexpr int kMostLastSweeps = 24;
 constexpr int64_t kNever = -1;
 
-// Those that help most often.
-const std::vector<Move> kMoves = {{Change::grow, 0},    {Change::swap, 0},   {Change::grow, 1},
-                                  {Change::shrink, 0},  {Change::later, 0},  {Change::drop, 0},
-                                  {Change::earlier, 0}, {Change::shrink, 1}, {Change::later, 1},
-                                  {Change::swap, 1},    {Change::earlier, 1}};
-
-// At all periods at once, too, those that lead to a plan far away.
-std::vector<Move> moves_of_periods() {
-  std::vector<Move> moves = kMoves;
-  for (const Change change : {Change::gather, Change::spread}) moves.push_back({change, 0});
-  return moves;
-}
-
-bool is_fewer(Change change) {
-  return change == Change::shrink || change == Change::drop;
-}
-
 }  // namespace
 
 PlanSearch::PlanSearch(Referee& referee, const WindowRing& ring, const PlanLimits& limits)
@@ -458,7 +441,7 @@ SearchResult PlanSearch::improve(SearchResult from) {
   const int64_t largest = largest_change();
   how_ = Sweep::many_at_once;
   for (int64_t blocks = largest; blocks > least_blocks_; blocks /= kRefineAtOnce) {
-    std::vector<Move> moves = kMoves;
+    std::vector<Move> moves = usual_moves();
     int64_t since = kNever, amount = blocks;
     for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) {
       const int64_t begun = adopted_;
@@ -475,40 +458,6 @@ SearchResult PlanSearch::improve(SearchResult from) {
   return best_;
 }
 
-SearchResult PlanSearch::improve_periods(SearchResult from) {
-  const size_t period = ring_.period();
-  if (period == 0 || from.amounts.empty()) return from;
-  best_ = from;
-  runs_left_ = most_runs();
-  exactly_ = false;
-  judged_ = evaluate(best_.amounts);
-  moves_ = moves_of_periods();
-  for (int i = 0; i < kMostSweeps; ++i) {
-    const int64_t begun = adopted_;
-    for (int64_t blocks = largest_change(); blocks >= least_blocks_; blocks /= kRefineAtOnce) {
-      try_periods(period, blocks);
-    }
-    if (adopted_ == begun) break;
-  }
-  best_.step_ns = evaluate(best_.amounts).step_ns;
-  return is_shorter(best_, from) ? best_ : from;
-}
-
-// Each move at the windows that have the same place in their periods, all in one run.
-void PlanSearch::try_periods(size_t period, int64_t blocks) {
-  for (size_t move = 0; move < moves_.size(); ++move) {
-    for (size_t place = 0; place < period && runs_left_ > 0; ++place) {
-      int64_t begun = kNever;
-      begin_run(begun);
-      bool any = false;
-      for (size_t window = place; window < changed_.size(); window += period) {
-        any = apply(move, window, blocks).has_value() || any;
-      }
-      if (any) adopt_if_good(is_fewer(moves_[move].change), trial_, glance(trial_));
-    }
-  }
-}
-
 SearchResult PlanSearch::settle(SearchResult from) {
   best_ = std::move(from);
   runs_left_ = kMostRunsAlone;
@@ -519,7 +468,7 @@ SearchResult PlanSearch::settle(SearchResult from) {
   do {
     // Finer than what is promised: a byte too many may evict what others read.
     for (int64_t blocks = 1; blocks < least_blocks_; blocks *= 2) {
-      std::vector<Move> moves = kMoves;
+      std::vector<Move> moves = usual_moves();
       for (int i = 0; i < kMostSweeps && !moves.empty(); ++i) sweep(blocks, moves, kNever);
     }
     sweep_until_nothing_helps(largest_change());

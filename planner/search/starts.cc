@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/as_index.h"
+#include "common/error.h"
 
 namespace preserve {
 
@@ -34,8 +35,11 @@ std::vector<Decomposition> flow_plans(const FoldedStep& step, const DeviceModel&
   const int replans = step.ops.size() > kMostOpsForReplans ? 1 : kMostReplans;
   for (int i = 0; i < replans; ++i) {
     const AssumedPlan assumed = hits_of(step, recorded.problem, plans.back().amounts);
-    Decomposition plan =
-        decompose(step, solve(build_problem_given(step, device, options, assumed)));
+    const SolvedProblem given = solve(build_problem_given(step, device, options, assumed));
+    if (given.problem.consumers.size() != recorded.problem.consumers.size()) {
+      throw internal_error("given a plan, a step has other consumers");
+    }
+    Decomposition plan = decompose(step, given);
     if (fetch_alike(plan, plans.back())) break;
     plans.push_back(std::move(plan));
   }

@@ -162,7 +162,7 @@ std::filesystem::path find_mpirun() {
 }
 
 int64_t patience_ns(int64_t measuring_ns) {
-  return checked_add(checked_mul(10, measuring_ns, "time limit"), 60 * kSecondNs, "time limit");
+  return checked_add(checked_mul(10, measuring_ns, "time limit"), 180 * kSecondNs, "time limit");
 }
 
 std::vector<std::string> worker_arguments(const std::vector<std::string>& words,

@@ -57,7 +57,7 @@ void check_launch_options(const LaunchOptions& options, const std::vector<std::s
 std::filesystem::path find_mpirun();
 
 // How long ranks that should measure for `measuring_ns` may take before they count as hung: ten
-// times that and a minute.
+// times that and three minutes.
 int64_t patience_ns(int64_t measuring_ns);
 
 struct RankLaunch {

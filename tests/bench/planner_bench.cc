@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
   const int instances = argc > 1 ? std::atoi(argv[1]) : 5000;
   preserve::keep_freed_memory();  // as preserve-tune does
   using preserve::bench_size;
-  bench_size({84, "1,000", 0.020, "at most 20 ms", 0.050, "at most 50 ms", 21});
+  bench_size({83, "1,000", 0.020, "at most 20 ms", 0.050, "at most 50 ms", 21});
   bench_size({8'334, "100,000", 1, "at most 1 s", 2, "at most 2 s", 5});
   bench_size({83'334, "1,000,000", 15, "at most 15 s", 20, "at most 20 s", 1});
   const double gib = preserve::peak_gib();

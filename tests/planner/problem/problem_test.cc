@@ -136,6 +136,29 @@ TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
   EXPECT_EQ(problem.flow.hold, (std::vector<int64_t>{0, 24, 8, 0}));
 }
 
+TEST(Problem, OnlyWhatSurvivesIsRoom) {
+  DeviceModel device = tiny_device(100 * kKiB);
+  device.cache_bytes = 400 * kKiB;
+  ProblemOptions all;
+  all.budget_bytes = 300 * kKiB;
+  const auto problem = [&](const ProblemOptions& options) {
+    return build_problem(two_readers(), device, options);
+  };
+  EXPECT_EQ(problem({}).held_bytes, 100 * kKiB);
+  EXPECT_EQ(problem(all).budget_bytes, 100 * kKiB);  // without a curve nothing survives beyond
+  device.survival = {{100 * kKiB, 1}, {200 * kKiB, 0}, {300 * kKiB, 0}};
+  // What waits counts as a tenth older: of 100 KiB held only nine tenths survive.
+  EXPECT_EQ(problem({}).held_bytes, static_cast<int64_t>(100 * kKiB / 1.1));
+  EXPECT_EQ(problem({}).room_bytes[1], problem({}).held_bytes - 4 * kKiB);
+  EXPECT_EQ(problem(all).budget_bytes, 200 * kKiB);
+  device.survival.back().hit_fraction = device.survival[1].hit_fraction = 0.9;
+  EXPECT_EQ(problem(all).budget_bytes, 300 * kKiB);
+  EXPECT_EQ(problem(all).held_bytes, 300 * kKiB);
+  EXPECT_EQ(problem({}).held_bytes, 100 * kKiB);
+  device.kind = "cpu";  // fetching ends with the window: nothing comes early
+  EXPECT_EQ(problem(all).held_bytes, 300 * kKiB);
+}
+
 TEST(Problem, WhatIsStillCachedIsNoCandidate) {
   // The whole step streams less than the cache: everything survives to the next step.
   const PlanProblem problem = build_problem(two_readers(), tiny_device(kMiB), {});

@@ -214,7 +214,7 @@ TEST(Choice, WhatCannotBeCachedIsNoBudget) {
   more.problem.budget_bytes = 2 * device.cache_budget_bytes;
   Schedule schedule = make_schedule(step, device, more).schedule;
   EXPECT_EQ(schedule.budget_bytes, device.cache_budget_bytes);
-  EXPECT_THAT(schedule.warnings, testing::Contains(testing::HasSubstr("nothing survives on")));
+  EXPECT_THAT(schedule.warnings, testing::Contains(testing::HasSubstr("nothing beyond")));
   schedule.warnings.clear();
   Schedule without = make_schedule(step, device, {}).schedule;
   without.warnings.clear();
