@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 # Against a browser that hangs, not one that is slow on a busy machine.
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 class Unavailable(Exception):
