@@ -23,7 +23,7 @@ struct Decomposition {
 };
 
 // Checks its result: throws internal_error when windows do not fetch the flow's blocks, a byte is
-// fetched twice for one use, a window exceeds its capacity, or the cache its budget.
+// fetched twice for one use, a window exceeds its capacity, or what waits its room in the cache.
 Decomposition decompose(const FoldedStep& step, const SolvedProblem& solved);
 
 // What one more block of each window would save, and what limits the window: "window", "cache",
