@@ -17,6 +17,7 @@
 #include "common/text.h"
 #include "common/units.h"
 #include "db/losses.h"
+#include "db/step/collective_work.h"
 #include "db/step/folded_step.h"
 #include "db/step/phase.h"
 #include "db/step/quality.h"
@@ -145,25 +146,36 @@ double in_collectives_ns(const FoldedStep& step) {
 // the last one cannot, and the step is as long as the last one makes it: so, unless a rank is asked
 // for, the plan is for the rank that waits least of those that run the same step. The lowest one
 // where they wait about alike.
-FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options,
+FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options, const DeviceModel& device,
                         std::optional<StepPhase> phase, Console& console) {
   constexpr double kAlike = 0.9;
   FoldedStep step = fold_step(db, options.rank, phase);
-  if (options.rank) return step;
-  const FoldedStep lowest = step;
-  for (const int64_t rank : other_ranks(db, lowest.rank, step.phase)) {
+  bool finds_work =
+      device.kind == "cpu" && step.world_size > 1 && all_ranks_on_one_host(db, step.world_size);
+  if (options.rank && !finds_work) return step;
+  const int64_t first_rank = step.rank;
+  const double first_ns = in_collectives_ns(step);
+  std::vector<double> least_ns = collective_times_ns(step);
+  for (const int64_t rank : other_ranks(db, first_rank, step.phase)) {
     FoldedStep other = fold_step(db, rank, step.phase);
-    if (other.ops.size() == lowest.ops.size() &&
-        in_collectives_ns(other) < kAlike * in_collectives_ns(lowest) &&
+    const std::vector<double> times_ns = collective_times_ns(other);
+    finds_work = finds_work && times_ns.size() == least_ns.size();
+    if (finds_work) {
+      std::transform(times_ns.begin(), times_ns.end(), least_ns.begin(), least_ns.begin(),
+                     [](double a, double b) { return std::min(a, b); });
+    }
+    if (!options.rank && other.ops.size() == step.ops.size() &&
+        in_collectives_ns(other) < kAlike * first_ns &&
         in_collectives_ns(other) < in_collectives_ns(step)) {
       step = std::move(other);
     }
   }
-  if (step.rank != lowest.rank) {
+  if (finds_work) set_collective_work(step, least_ns);
+  if (step.rank != first_rank) {
     console.info(fmt::format(
         "planned for rank {}, which waits least: {} of a step in collectives, rank {} {}",
-        step.rank, format_duration(in_collectives_ns(step)), lowest.rank,
-        format_duration(in_collectives_ns(lowest))));
+        step.rank, format_duration(in_collectives_ns(step)), first_rank,
+        format_duration(first_ns)));
   }
   return step;
 }
@@ -179,7 +191,7 @@ void load_steps(const TuneOptions& options, const DeviceModel& device, std::vect
   if (options.aligns()) {
     align_steps(options, device, db, tasks, console);
   } else {
-    for (Task& task : tasks) task.step = step_to_plan(db, options, task.phase, console);
+    for (Task& task : tasks) task.step = step_to_plan(db, options, device, task.phase, console);
   }
   for (const Task& task : tasks) {
     const bool asked = options.phase || task.step.phase != StepPhase::decode;

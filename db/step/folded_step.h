@@ -62,6 +62,9 @@ struct StepOp {
   double mad_ns = 0;    // median absolute deviation of the duration
   double floor_ns =
       0;  // counter floor_ns: known time with every byte cached (arithmetic); 0: unknown
+  // Of a collective, the first part of dur_ns, in which the core that runs it works for it instead
+  // of waiting (db/step/collective_work.h); fold_step() leaves it 0: unknown.
+  double work_ns = 0;
   std::vector<StepAccess> accesses;
   std::optional<StepCollective> collective;
   std::optional<StepGemm> gemm;  // nothing: no product, unknown, or not the same in all repetitions

@@ -137,7 +137,8 @@ class WindowFinder {
       // A collective that is slowed down lasts longer, and so does the window.
       beside = slowed_by(device_.slowdown_per_byte_ns);
     }
-    const double start_ns = static_cast<double>(method_.start_latency_ns) + op.mad_ns;
+    double start_ns = static_cast<double>(method_.start_latency_ns) + op.mad_ns;
+    if (fetches_while_waiting(device_, method_)) start_ns += op.work_ns;
     window.usable_ns = static_cast<int64_t>(std::max(0.0, length_ns - start_ns));
     const double bytes = static_cast<double>(window.usable_ns) * prefetch_rate_ * beside.stretch;
     return {{window.ordinal, window.ordinal, blocks_of(bytes), beside.cost_ns},

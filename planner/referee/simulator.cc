@@ -195,7 +195,8 @@ bool same(const StepEngine::State& a, const StepEngine::State& b) {
                     b.arrived_bytes.end(), same_bytes);
 }
 
-std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latency_ns) {
+std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latency_ns,
+                                     bool fetches_while_waiting) {
   std::vector<OpModel> models;
   models.reserve(step.ops.size());
   for (const StepOp& op : step.ops) {
@@ -203,6 +204,7 @@ std::vector<OpModel> recorded_models(const FoldedStep& step, int64_t link_latenc
     model.collective = op.kind == OpKind::collective;
     model.operator_class = operator_class(step, op);
     model.base_ns = op.dur_ns + (model.collective ? static_cast<double>(link_latency_ns) : 0.0);
+    model.work_ns = fetches_while_waiting ? op.work_ns : 0;
     models.push_back(model);
   }
   return models;
@@ -279,10 +281,11 @@ Referee::Referee(const FoldedStep& step, const DeviceModel& device,
                  const SimulationOptions& options)
     : step_(step),
       order_(recorded_order(checked(step, options))),
-      hardware_(hardware_of(device, method_of(device, options))),
-      models_(recorded_models(step, options.link_latency_ns)),
+      method_(method_of(device, options)),
+      hardware_(hardware_of(device, method_)),
+      models_(recorded_models(step, options.link_latency_ns,
+                              method_ != nullptr && fetches_while_waiting(device, *method_))),
       device_(device),
-      has_method_(method_of(device, options) != nullptr),
       tensors_(tensors_by_name(step)),
       engine_(step, order_, device, hardware_, models_) {
   static const PrefetchOrders kNone;
@@ -291,7 +294,7 @@ Referee::Referee(const FoldedStep& step, const DeviceModel& device,
   engine_.keep_state();
   baseline_step_ns_ = baseline.step_ns;
   calibrate(step, device, *baseline.last, hardware_.memory_bytes_per_ns,
-            cache_rate(device, method_of(device, options)), models_);
+            cache_rate(device, method_), models_);
   all_hot_step_ns_ = run_all_hot();
 }
 
@@ -305,7 +308,7 @@ double Referee::run_all_hot() const {
 
 PrefetchOrders Referee::orders_of(const Plan& plan) const {
   PrefetchOrders orders = PlanReader(step_, tensors_, plan).read();
-  if (!has_method_ && !orders.prefetches.empty()) {
+  if (method_ == nullptr && !orders.prefetches.empty()) {
     throw input_error("device {} has no prefetch method, but the plan prefetches", device_.name);
   }
   return orders;

@@ -96,10 +96,10 @@ class Referee {
 
   const FoldedStep& step_;
   RecordedOrder order_;
+  const PrefetchMethod* method_;  // of the device; nullptr: none
   EngineHardware hardware_;
   std::vector<OpModel> models_;
   const DeviceModel& device_;
-  bool has_method_ = false;
   std::unordered_map<std::string_view, int32_t> tensors_;  // of the step, by name
   StepEngine engine_;
   double baseline_step_ns_ = 0, all_hot_step_ns_ = 0;

@@ -236,7 +236,8 @@ void StepEngine::start(int32_t op) {
   }
   if (pauses_stream(op)) stream_.pause();
   if (window_of_[index] >= 0) {
-    stream_.open_window(as_index(window_of_[index]), step_number_, clock_[kReal]);
+    stream_.open_window(as_index(window_of_[index]), step_number_,
+                        clock_[kReal] + models_[index].work_ns);
   }
   if (misses_now) begin_misses(op);
 }

@@ -28,6 +28,7 @@ struct OpModel {
   double base_hit_bytes = 0;
   double saved_per_hit_byte_ns = 0;
   double hit_byte_ns = 0;  // that a hit still takes; the hits are read first
+  double work_ns = 0;      // at its begin, in which its window stays closed
   bool collective = false;
   std::optional<OperatorClass> operator_class{};
 };

@@ -152,6 +152,11 @@ DeviceModel careful_device(const DeviceModel& device, std::vector<std::string>& 
 // when no curve was measured.
 double survival_at(const DeviceModel& device, double footprint_bytes);
 
+// The core that waits in a collective is the one that prefetches: it does so only while it waits.
+inline bool fetches_while_waiting(const DeviceModel& device, const PrefetchMethod& method) {
+  return device.kind == "cpu" && method.placement == "consumer";
+}
+
 // On a GPU the prefetch kernel continues when its collective has ended, until the step ends; on a
 // CPU prefetching stops, also on a spare core.
 inline bool outlasts_window(const DeviceModel& device) {

@@ -212,7 +212,7 @@ class Bounds {
   double moved_in_window(size_t op) const {
     const double slowed = 1 - hardware_.slowdown_per_byte_ns * rate();
     const double latency_ns = outlasts() ? 0 : hardware_.stream.start_latency_ns;
-    const double open_ns = std::max(0.0, models_[op].base_ns - latency_ns);
+    const double open_ns = std::max(0.0, models_[op].base_ns - models_[op].work_ns - latency_ns);
     return slowed > 0 ? rate() * open_ns / slowed : 0;
   }
 

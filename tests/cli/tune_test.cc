@@ -29,12 +29,18 @@ class PreserveTune : public testing::Test {
  protected:
   PreserveTune() {
     write_trace({});
-    std::ofstream(directory_ / "device.json") << to_json(test::cpu_device());
+    DeviceModel device = test::cpu_device();
+    device.ranks = 1;
+    std::ofstream(directory_ / "device.json") << to_json(device);
   }
 
-  void write_trace(test::SyntheticTrace spec) {
+  // The ranks wait for a network: on one host, where none comes late, nothing could be fetched.
+  void write_trace(test::SyntheticTrace spec, const std::vector<std::string>& changes = {}) {
     spec.allreduce_ns = 60'000;
-    test::write_synthetic_trace(directory_ / "trace.db", spec);
+    test::write_synthetic_trace(directory_ / "trace.db", spec, [&](TraceDb& db) {
+      db.execute("UPDATE process SET host = 'host' || rank");
+      for (const std::string& change : changes) db.execute(change);
+    });
   }
 
   test::Run tune(const Words& arguments) const {
@@ -94,17 +100,10 @@ TEST_F(PreserveTune, IsDeterministic) {
 
 TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
   ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
-  test::SyntheticTrace spec;
-  spec.allreduce_ns = 60'000;
   // The same facts with every operator and tensor numbered backwards.
-  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
-    for (const char* statement :
-         {"UPDATE collective SET op_id = -op_id", "UPDATE counter SET op_id = -op_id",
-          "UPDATE access SET op_id = -op_id, tensor_id = -tensor_id", "UPDATE op SET id = -id",
-          "UPDATE tensor SET id = -id"}) {
-      db.execute(statement);
-    }
-  });
+  write_trace({}, {"UPDATE collective SET op_id = -op_id", "UPDATE counter SET op_id = -op_id",
+                   "UPDATE access SET op_id = -op_id, tensor_id = -tensor_id",
+                   "UPDATE op SET id = -id", "UPDATE tensor SET id = -id"});
   ASSERT_EQ(tune_with_device({"-o", "b.json"}).exit_code, 0);
   Schedule a = schedule("a.json"), b = schedule("b.json");
   EXPECT_NE(a.trace_sha256, b.trace_sha256);
@@ -152,6 +151,25 @@ TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
   EXPECT_EQ(schedule().rank, 1);
   EXPECT_EQ(tune_with_device({"--rank", "0", "--force"}).exit_code, 0);
   EXPECT_EQ(schedule().rank, 0);
+}
+
+TEST_F(PreserveTune, OnOneHostALinkIsAllThatIsWaitedFor) {
+  test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000});
+  EXPECT_THAT(succeeded(tune_with_device({"--force"})).out,
+              HasSubstr("do-nothing: no window is long enough: at most 0 ns in which the core only "
+                        "waits remain"));
+  succeeded(tune_with_device({"--force", "--link", "50us"}));
+  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
+            50'000 - test::cpu_device().methods[0].start_latency_ns);
+  // Of the rank that is asked for, too; it waits 20 us for the other.
+  test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000}, [](TraceDb& db) {
+    db.execute(
+        "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
+        "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
+  });
+  succeeded(tune_with_device({"--force", "--rank", "0"}));
+  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
+            20'000 - test::cpu_device().methods[0].start_latency_ns);
 }
 
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {

@@ -137,7 +137,12 @@ FoldedStep random_step(uint64_t seed, int largest_ops) {
                    std::min<int64_t>(4096, sizes[static_cast<size_t>(tensor)]), AccessMode::write);
     }
   }
-  return maker.take();
+  FoldedStep step = maker.take();
+  if (seed % 2 == 0) return step;
+  for (StepOp& op : step.ops) {  // of some collectives a part is work, of others all
+    if (op.kind == OpKind::collective) op.work_ns = op.dur_ns * (op.ordinal % 5) / 4;
+  }
+  return step;
 }
 
 DeviceModel random_device(uint64_t seed) {

@@ -61,6 +61,24 @@ TEST(Problem, WindowsAreTheTimeAfterStartAndJitter) {
   EXPECT_EQ(problem.windows[0].capacity_bytes, 45'000 / 4096 * 4096);  // at 10 bytes/ns
 }
 
+TEST(Problem, ACoreFetchesOnlyWhileItWaits) {
+  FoldedStep step = two_readers();
+  step.ops[1].work_ns = 3'000;
+  const auto usable_ns = [&](const DeviceModel& device, int64_t link_latency_ns) {
+    ProblemOptions options;
+    options.link_latency_ns = link_latency_ns;
+    return build_problem(step, device, options).windows.at(0).usable_ns;
+  };
+  DeviceModel device = core_device(100 * kKiB);
+  EXPECT_EQ(usable_ns(device, 0), 5'000 - 3'000 - 100);
+  EXPECT_EQ(usable_ns(device, 2'000), 5'000 + 2'000 - 3'000 - 100);
+  device.methods[0].placement = "spare";
+  EXPECT_EQ(usable_ns(device, 0), 5'000 - 100) << "another core fetches meanwhile";
+  device = core_device(100 * kKiB);
+  device.kind = "gpu";
+  EXPECT_EQ(usable_ns(device, 0), 5'000 - 100);
+}
+
 TEST(Problem, ALinkLengthensWindowsAndTheBaseline) {
   const FoldedStep step = two_readers();
   ProblemOptions options;

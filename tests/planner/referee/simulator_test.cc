@@ -60,6 +60,20 @@ TEST(Simulator, BytesThatArriveInTimeSaveTheDifferenceOfBandwidths) {
   EXPECT_DOUBLE_EQ(result.baseline_step_ns, 31'000);
 }
 
+TEST(Simulator, ACoreFetchesOnlyWhileItWaits) {
+  OneWindow c;
+  c.device.kind = "cpu";
+  c.device.methods[0].placement = "consumer";
+  (*c.step).ops[0].work_ns = 4'000;
+  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);  // 59'000 are there after 5'900 ns
+  const auto arrived_bytes = [&] {
+    return simulate(*c.step, c.device, c.plan).prefetches.at(0).arrived_bytes;
+  };
+  EXPECT_NEAR(arrived_bytes(), 59'000, 1);
+  c.device.methods[0].placement = "spare";
+  EXPECT_NEAR(arrived_bytes(), 90'000, 1) << "another core fetches meanwhile";
+}
+
 TEST(Simulator, LateBytesGainNothingAndAreFetchedOnce) {
   OneWindow c;
   prefetch(c.plan, *c.step, c.window, c.consumer, 150'000);  // 99'000 are there when it starts
