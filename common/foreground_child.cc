@@ -14,7 +14,6 @@
 #include <cstring>
 #include <fstream>
 
-#include "common/environment.h"
 #include "common/error.h"
 #include "common/launcher_variables.h"
 #include "common/text.h"

@@ -13,7 +13,6 @@
 #include <string_view>
 
 #include "common/child_process.h"
-#include "common/environment.h"
 #include "common/foreground_child.h"
 
 namespace preserve {

@@ -6,7 +6,6 @@
 
 #include "common/cli_options.h"
 #include "common/error.h"
-#include "common/text.h"
 #include "common/units.h"
 #include "db/trace_db.h"
 #include "profiler/capture_range.h"

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <optional>
 
 #include "common/cli_options.h"
 #include "common/enum_words.h"
@@ -21,7 +20,6 @@
 #include "replay/measure/summary.h"
 #include "replay/ranks/entry.h"
 #include "replay/ranks/quiet.h"
-#include "replay/step/job.h"
 #include "replay/step/transport.h"
 
 namespace preserve {

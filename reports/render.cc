@@ -5,8 +5,6 @@
 
 #include <array>
 
-#include "common/error.h"
-
 namespace preserve::report {
 
 const char* to_string(Format format) {

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/table.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cctype>
 
 #include "common/units.h"
 #include "reports/page/parts.h"
-#include "reports/text.h"
 
 namespace preserve::report {
 namespace {

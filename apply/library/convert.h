@@ -3,8 +3,6 @@
 // libraries add in another order in one than in the other for some numbers of ranks and sizes.
 #pragma once
 
-#include <cstdint>
-
 #include "apply/library/session.h"
 #include "hooks/mpi/calls.h"
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <set>
 
 #include "apply/kernel_name.h"
 #include "common/enum_words.h"

@@ -17,7 +17,6 @@
 #include "common/error.h"
 #include "common/foreground_child.h"
 #include "common/number.h"
-#include "common/private_folder.h"
 
 namespace preserve::apply {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/launch.h"
 
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 

@@ -13,7 +13,6 @@
 #include "common/error.h"
 #include "common/stats.h"
 #include "common/text.h"
-#include "common/units.h"
 
 namespace preserve::apply {
 namespace {

@@ -3,10 +3,8 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 
 #include "common/enum_words.h"
-#include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
 #include "hooks/memory/allocations.h"

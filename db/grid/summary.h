@@ -7,7 +7,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "common/stats.h"
 #include "db/grid/cells.h"

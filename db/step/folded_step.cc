@@ -7,7 +7,6 @@
 #include <set>
 #include <unordered_map>
 
-#include "common/error.h"
 #include "common/stats.h"
 #include "common/text.h"
 #include "db/step/repetitions.h"

@@ -2,10 +2,7 @@
 #include "db/step/steps.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
-#include <optional>
-#include <string>
 #include <unordered_map>
 
 #include "common/error.h"

@@ -6,8 +6,6 @@
 #include <nvtx3/nvToolsExtMem.h>
 #include <nvtx3/nvToolsExtPayload.h>
 
-#include <cstdlib>
-
 #include "hooks/nvtx/nvtx.h"
 
 namespace preserve::hooks {

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "common/cli_options.h"
 #include "common/error.h"
 #include "common/text.h"
 

@@ -12,7 +12,6 @@
 #include "common/error.h"
 #include "common/text.h"
 #include "common/units.h"
-#include "planner/explore/cell/hardware.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/workload/operator_times.h"
 #include "planner/workload/workload.h"

@@ -10,8 +10,6 @@
 // is the answer whenever the cut edge has no capacity, and otherwise tangents close in on the
 // maximum.
 #include <algorithm>
-#include <limits>
-#include <numeric>
 #include <optional>
 
 #include "common/as_index.h"

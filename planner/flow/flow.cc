@@ -2,7 +2,6 @@
 #include "planner/flow/flow.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "common/as_index.h"
 #include "common/error.h"

@@ -10,7 +10,6 @@
 
 #include "common/as_index.h"
 #include "common/units.h"
-#include "planner/problem/problem.h"
 #include "planner/problem/read_gain.h"
 
 namespace preserve {

@@ -3,7 +3,6 @@
 // formulas and bounds in docs/planning.md, "Measured plans".
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>

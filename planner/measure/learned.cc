@@ -6,7 +6,6 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/text.h"
-#include "common/units.h"
 #include "db/replay_result.h"
 
 namespace preserve {

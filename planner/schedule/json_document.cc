@@ -10,7 +10,6 @@
 #include <valijson/validation_results.hpp>
 #include <valijson/validator.hpp>
 
-#include "common/error.h"
 #include "common/number.h"
 #include "common/output_file.h"
 #include "common/text.h"

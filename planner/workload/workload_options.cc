@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <optional>
 
 #include "common/cli.h"
 #include "common/cli_options.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/collector/environment.h"
 
-#include <cstddef>
-
 namespace preserve {
 namespace {
 

@@ -3,8 +3,6 @@
 // recorder may still do then. The wrappers in watched_calls.cc ask, before the program's own call.
 #pragma once
 
-#include <cstdint>
-
 struct sock_fprog;
 
 namespace preserve::collector {

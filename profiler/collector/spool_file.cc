@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +13,6 @@
 #include <algorithm>
 
 #include "profiler/collector/foreign_process.h"
-#include "profiler/collector/process_facts.h"
 #include "profiler/collector/ticks.h"
 #include "profiler/spool_name.h"
 

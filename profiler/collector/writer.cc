@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "hooks/c_library.h"
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/page_use.h"

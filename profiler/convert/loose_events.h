@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <tuple>
 
 #include "db/trace_db.h"

@@ -21,7 +21,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <unordered_map>
 
 #include "db/trace_db.h"

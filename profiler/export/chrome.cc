@@ -3,9 +3,7 @@
 #include "common/text.h"
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
 #include <vector>
 
 #include "common/error.h"

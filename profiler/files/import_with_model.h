@@ -4,7 +4,6 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
 
 #include "common/cli.h"
 #include "planner/workload/workload_options.h"

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <map>
 #include <optional>
-#include <vector>
 
 #include "common/error.h"
 #include "common/output_file.h"

@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <tuple>
-#include <utility>
 
 #include "profiler/gpu/record_sorter.h"
 

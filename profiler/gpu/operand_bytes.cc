@@ -2,7 +2,6 @@
 #include "profiler/gpu/operand_bytes.h"
 
 #include <algorithm>
-#include <optional>
 
 namespace preserve::gpu {
 namespace {

@@ -5,7 +5,6 @@
 // than it.
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "db/trace_db.h"

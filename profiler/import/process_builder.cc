@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/process_builder.h"
 
-#include <algorithm>
-
 #include "common/error.h"
 #include "common/hash.h"
 #include "profiler/gpu/call_pairing.h"

@@ -3,7 +3,6 @@
 // its two halves are compared. Pure.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <vector>
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cpu/fetch_window.h"
 
-#include <algorithm>
 #include <exception>
 #include <future>
 #include <system_error>

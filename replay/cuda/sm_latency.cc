@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cuda/sm_latency.h"
 
-#include <array>
 #include <optional>
 
 #include "replay/cuda/device_memory.h"

@@ -2,7 +2,6 @@
 #include "replay/gpu/graph_check.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "common/error.h"
 #include "common/units.h"

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/cli.h"
 #include "common/environment.h"
 #include "common/error.h"
 #include "common/units.h"

@@ -3,7 +3,6 @@
 // process of its own; what they wrote becomes the cell.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>

@@ -4,11 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "common/clock.h"
 #include "common/stats.h"
-#include "common/units.h"
 
 namespace preserve {
 namespace {

@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/measure/replay_db.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-
-#include "db/trace_db.h"
 
 namespace preserve {
 namespace {

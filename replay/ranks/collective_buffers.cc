@@ -7,7 +7,6 @@
 #include "common/enum_words.h"
 #include "common/error.h"
 #include "common/text.h"
-#include "common/units.h"
 #include "replay/ranks/group.h"
 
 namespace preserve {

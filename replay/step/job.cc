@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "common/cli.h"
 #include "common/error.h"
 #include "common/output_file.h"
 #include "common/units.h"

@@ -4,7 +4,6 @@
 // (db/grid/summary.h), defined in docs/metrics.md.
 #pragma once
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>

@@ -2,7 +2,6 @@
 #include "reports/model/gains.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 
 #include "reports/text.h"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/page/parts.h"
 
-#include <fmt/format.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 

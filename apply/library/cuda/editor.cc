@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/library/cuda/editor.h"
 
-#include <algorithm>
 #include <iterator>
 
 namespace preserve::apply {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The arm of each launch, and what follows from the times.
-#include <algorithm>
 
 #include "apply/library/cuda/session.h"
 

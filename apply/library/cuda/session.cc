@@ -2,7 +2,6 @@
 #include "apply/library/cuda/session.h"
 
 #include <algorithm>
-#include <iterator>
 
 namespace preserve::apply {
 namespace {

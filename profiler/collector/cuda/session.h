@@ -18,7 +18,6 @@
 #include <pthread.h>
 
 #include <atomic>
-#include <string_view>
 
 #include "profiler/capture_range.h"
 #include "profiler/collector/cuda/activity.h"

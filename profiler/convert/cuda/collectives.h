@@ -12,8 +12,6 @@
 // custom kernel 0.8 (kernel_arguments.h); of a name alone 0.5.
 #pragma once
 
-#include <optional>
-#include <string>
 #include <unordered_map>
 #include <vector>
 

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
-#include <new>
 
 #include "common/error.h"
 #include "profiler/gpu/temporary_file.h"

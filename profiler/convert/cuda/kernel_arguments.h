@@ -14,7 +14,6 @@
 #include <optional>
 #include <string_view>
 
-#include "profiler/convert/cuda/collectives.h"
 #include "profiler/convert/cuda/run.h"
 
 namespace preserve::cuda {

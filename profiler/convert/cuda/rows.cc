@@ -8,7 +8,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
-#include <vector>
 
 #include "profiler/convert/cuda/demangle.h"
 #include "profiler/convert/cuda/findings.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The records of a recording of hardware counters, and of what is needed to place them.
-#include <algorithm>
 #include <cmath>
 #include <cstring>
 

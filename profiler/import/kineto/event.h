@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include "profiler/gpu/records.h"
 #include "profiler/import/json_reader.h"

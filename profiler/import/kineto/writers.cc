@@ -2,7 +2,6 @@
 #include "profiler/import/kineto/writers.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 
 #include "common/glob.h"

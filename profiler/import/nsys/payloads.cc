@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/nsys/payloads.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "profiler/import/json_scan.h"

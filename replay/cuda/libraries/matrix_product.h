@@ -6,7 +6,6 @@
 #include <cuda_runtime.h>
 
 #include <memory>
-#include <string>
 
 #include "replay/gpu/device.h"
 
