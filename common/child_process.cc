@@ -86,8 +86,8 @@ std::vector<std::string> environment_with(const std::vector<std::string>& change
   for (char** at = environ; *at != nullptr; ++at) {
     const std::string_view entry = *at;
     const std::string_view name = entry.substr(0, entry.find('=') + 1);
-    if (std::none_of(changes.begin(), changes.end(),
-                     [&](const std::string& change) { return change.starts_with(name); })) {
+    if (std::ranges::none_of(changes,
+                             [&](const std::string& change) { return change.starts_with(name); })) {
       all.emplace_back(entry);
     }
   }
@@ -315,7 +315,7 @@ std::string last_error(const ChildRun& run) {
   while (!text.empty() && text.back() == '\n') text.pop_back();
   // Without the mark only the last line can be the reason.
   if (at == std::string::npos) text = text.substr(text.rfind('\n') + 1);
-  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::ranges::replace(text, '\n', ' ');
   return text;
 }
 

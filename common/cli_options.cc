@@ -110,7 +110,7 @@ CLI::Validator as_shipped_file(const std::string& folder) {
     for (const auto& entry : fs::directory_iterator(place, error)) {
       if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
     }
-    std::sort(names.begin(), names.end());
+    std::ranges::sort(names);
     if (!name || names.empty()) throw usage_error("cannot read {}: no such file", printable(text));
     throw usage_error("cannot read {}: no such file, and examples/{} has {}{}", printable(text),
                       folder, fmt::join(names, ", "), did_you_mean(text, names));
@@ -142,8 +142,8 @@ CLI::Validator detail::as_choice(std::vector<std::pair<std::string, int64_t>> va
   const std::string list = fmt::format("{}", fmt::join(words, ", "));
   CLI::Validator choice = transformer([values = std::move(values), words,
                                        list](const std::string& text) {
-    const auto found = std::find_if(values.begin(), values.end(),
-                                    [&](const auto& item) { return item.first == text; });
+    const auto found =
+        std::ranges::find_if(values, [&](const auto& item) { return item.first == text; });
     if (found == values.end()) {
       throw usage_error("invalid value '{}': expected {}{}", text, list, did_you_mean(text, words));
     }

@@ -41,9 +41,8 @@ size_t end_of_options(const std::vector<std::string>& command) {
 }
 
 bool any_in(std::string_view text, std::initializer_list<std::string_view> words) {
-  return std::any_of(words.begin(), words.end(), [text](std::string_view word) {
-    return text.find(word) != std::string_view::npos;
-  });
+  return std::ranges::any_of(
+      words, [text](std::string_view word) { return text.find(word) != std::string_view::npos; });
 }
 
 bool passes(const std::vector<std::string>& command, std::string_view option,
@@ -60,7 +59,7 @@ std::vector<std::string> for_open_mpi(std::vector<std::string> command,
                                       const Variables& variables) {
   // mpirun takes one of both ways. What runs on this host has them from its environment.
   if (!environment_variable("OMPI_MCA_mca_base_env_list").empty() ||
-      std::find(command.begin(), command.end(), "mca_base_env_list") != command.end()) {
+      std::ranges::find(command, "mca_base_env_list") != command.end()) {
     return command;
   }
   std::vector<std::string> options;
@@ -97,7 +96,7 @@ std::vector<std::string> for_hydra(std::vector<std::string> command, const Varia
   }
   const bool given = passes(command, "-genv", kPreload);
   if (given) {  // the last one counts, and ours would be before it: the rest of ours has no rival
-    const auto preload = std::find(options.begin(), options.end(), kPreload);
+    const auto preload = std::ranges::find(options, kPreload);
     if (preload != options.end()) options.erase(preload - 1, preload + 2);
   }
   command.insert(command.begin() + 1, options.begin(), options.end());
@@ -115,9 +114,8 @@ std::string exported(const std::string& listed, const Variables& variables) {
   }
   for (const auto& given : variables) {
     const std::string& name = given.first;
-    const auto own = std::find_if(words.begin(), words.end(), [&](const std::string& word) {
-      return word.substr(0, word.find('=')) == name;
-    });
+    const auto own = std::ranges::find_if(
+        words, [&](const std::string& word) { return word.substr(0, word.find('=')) == name; });
     if (own == words.end()) {
       if (!all) words.push_back(name);
     } else if (own->size() > name.size() + 1) {
@@ -156,7 +154,7 @@ void add_hosts(std::string_view list, std::vector<std::string>& hosts) {
     std::string_view host = list.substr(0, end);
     list.remove_prefix(std::min(end + 1, list.size()));
     host = host.substr(0, host.find_first_of(": \t"));
-    if (!host.empty() && std::find(hosts.begin(), hosts.end(), host) == hosts.end()) {
+    if (!host.empty() && std::ranges::find(hosts, host) == hosts.end()) {
       hosts.emplace_back(host);
     }
   }
@@ -183,7 +181,7 @@ JobLauncher job_launcher(const std::string& program) {
   const std::string real = error ? name : file.filename().string();
   if (name == "srun") return JobLauncher::slurm;
   const std::array launchers{"mpirun", "mpiexec", "orterun", "prterun", "mpiexec.hydra"};
-  const bool known = std::any_of(launchers.begin(), launchers.end(), [&](std::string_view each) {
+  const bool known = std::ranges::any_of(launchers, [&](std::string_view each) {
     return name == each || name.starts_with(fmt::format("{}.", each));
   });
   if (!known) return JobLauncher::none;
@@ -209,7 +207,7 @@ std::vector<std::string> named_hosts(const std::vector<std::string>& command) {
   for (size_t i = 1; i < end; ++i) {
     const std::string& option = command[i];
     const auto is = [&option](std::initializer_list<std::string_view> names) {
-      return std::find(names.begin(), names.end(), option) != names.end();
+      return std::ranges::find(names, option) != names.end();
     };
     if (is({"-H", "-host", "--host", "-hosts"})) add_hosts(command[i + 1], hosts);
     if (is({"-hostfile", "--hostfile", "-machinefile", "--machinefile", "-f"})) {

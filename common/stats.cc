@@ -67,7 +67,7 @@ double quantile(std::span<const double> values, double q) {
 Interval median_interval(std::span<const double> values, double level) {
   std::vector<double> sorted(values.begin(), values.end());
   if (sorted.empty()) throw internal_error("median of no values");
-  std::sort(sorted.begin(), sorted.end());
+  std::ranges::sort(sorted);
   const size_t n = sorted.size();
   // The lower end has this rank, counted from 1; the upper one is as far from the top.
   size_t rank = (n + 1) / 2;

@@ -109,8 +109,8 @@ std::string man_option(const PageOption& option) {
 
 std::string man_page(const std::vector<PageOption>& options, const ToolInfo& info) {
   std::string name = info.name;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char letter) { return std::toupper(letter); });
+  std::ranges::transform(name, name.begin(),
+                         [](unsigned char letter) { return std::toupper(letter); });
   std::string purpose = info.purpose;
   if (!purpose.empty() && purpose.back() == '.') purpose.pop_back();
   std::string out = fmt::format(
@@ -133,8 +133,8 @@ std::string man_page(const std::vector<PageOption>& options, const ToolInfo& inf
       const std::string section = positional ? "ARGUMENTS" : option.group;
       if (section != group) {
         std::string upper = section;
-        std::transform(upper.begin(), upper.end(), upper.begin(),
-                       [](unsigned char letter) { return std::toupper(letter); });
+        std::ranges::transform(upper, upper.begin(),
+                               [](unsigned char letter) { return std::toupper(letter); });
         out += fmt::format(".SH \"{}\"\n", troff(upper));
         group = section;
       }
@@ -161,7 +161,7 @@ std::vector<std::string> words_of(const PageOption& option) {
 
 std::string function_of(const ToolInfo& info) {
   std::string name = "_" + info.name;
-  std::replace(name.begin(), name.end(), '-', '_');
+  std::ranges::replace(name, '-', '_');
   return name;
 }
 

@@ -74,8 +74,7 @@ void add_facts(const std::string& prefix, const std::array<Column<Row>, N>& colu
 }  // namespace
 
 const ArmResult* ReplayResult::find_arm(std::string_view name) const {
-  const auto found = std::find_if(arms.begin(), arms.end(),
-                                  [&](const ArmResult& arm) { return arm.name == name; });
+  const auto found = std::ranges::find(arms, name, &ArmResult::name);
   return found == arms.end() ? nullptr : &*found;
 }
 

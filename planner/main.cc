@@ -105,7 +105,7 @@ std::vector<int64_t> other_ranks(const TraceDb& db, int64_t rank, StepPhase phas
   std::vector<int64_t> ranks = ranks_with_steps(db);
   std::erase_if(ranks, [&](int64_t other) {
     const std::vector<StepPhase> phases = recorded_phases(db, other);
-    return other == rank || std::find(phases.begin(), phases.end(), phase) == phases.end();
+    return other == rank || std::ranges::find(phases, phase) == phases.end();
   });
   return ranks;
 }
@@ -241,8 +241,8 @@ int show_step(const TuneOptions& options, const DeviceModel& device, Console& co
 
 bool has_window(const FoldedStep& step, const TuneOptions& options) {
   return options.plan.problem.windows == WindowsMode::idle ||
-         std::any_of(step.ops.begin(), step.ops.end(),
-                     [](const StepOp& op) { return op.kind == OpKind::collective; });
+         std::ranges::any_of(step.ops,
+                             [](const StepOp& op) { return op.kind == OpKind::collective; });
 }
 
 // Plans one step and writes its schedule. `doubts`: of device and recording.

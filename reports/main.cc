@@ -189,8 +189,7 @@ void write_all(const AnyReport& report, std::vector<Target>& targets, Console& c
 }
 
 bool stdout_taken(const std::vector<Target>& targets) {
-  return std::any_of(targets.begin(), targets.end(),
-                     [](const Target& target) { return target.file.is_stdout(); });
+  return std::ranges::any_of(targets, [](const Target& target) { return target.file.is_stdout(); });
 }
 
 // Of a grid or an exploration; `fails`: does a condition hold?

@@ -62,7 +62,7 @@ std::string html_table(const Table& table) {
   HtmlTable html(table.caption, table.heads);
   for (const std::vector<Cell>& row : table.rows) {
     std::vector<std::string> cells;
-    std::transform(row.begin(), row.end(), std::back_inserter(cells), html_cell);
+    std::ranges::transform(row, std::back_inserter(cells), html_cell);
     html.row(cells);
   }
   return html.finish();
@@ -84,8 +84,7 @@ std::string markdown_table(const Table& table, size_t most_rows) {
 }
 
 const Arm* arm_named(const Measured& measured, std::string_view name) {
-  const auto found = std::find_if(measured.arms.begin(), measured.arms.end(),
-                                  [&](const Arm& arm) { return arm.name == name; });
+  const auto found = std::ranges::find(measured.arms, name, &Arm::name);
   return found == measured.arms.end() ? nullptr : &*found;
 }
 

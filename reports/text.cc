@@ -31,7 +31,7 @@ bool is_invisible_control(uint32_t code) {
 
 std::string clean(std::string_view text, size_t limit) {
   const auto plain = [](char c) { return c >= 0x20 && c < 0x7F; };
-  if (text.size() <= limit && std::all_of(text.begin(), text.end(), plain)) {
+  if (text.size() <= limit && std::ranges::all_of(text, plain)) {
     return std::string(text);  // as nearly all are
   }
   constexpr size_t kLongest = 4;  // bytes of a character
@@ -57,7 +57,7 @@ std::string shorten(std::string_view text, size_t characters) {
   const auto starts_character = [](char c) {
     return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
   };
-  const auto count = static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
+  const auto count = static_cast<size_t>(std::ranges::count_if(text, starts_character));
   if (count <= characters) return std::string(text);
   const size_t head = characters / 3;
   const size_t tail = characters - head - 1;

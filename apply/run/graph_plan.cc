@@ -54,8 +54,7 @@ class Compiler {
     positions_.resize(step.ops.size());
     for (const StepOp& op : step.ops) {
       const int64_t stream = step.streams.at(static_cast<size_t>(op.stream));
-      const bool on_gpu =
-          std::find(kernel_streams.begin(), kernel_streams.end(), stream) != kernel_streams.end();
+      const bool on_gpu = std::ranges::find(kernel_streams, stream) != kernel_streams.end();
       if (!on_gpu || !is_kernel(op.name)) continue;
       positions_[static_cast<size_t>(op.ordinal)] =
           static_cast<uint32_t>(compiled_.content.kernels.size());

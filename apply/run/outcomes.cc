@@ -128,9 +128,9 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
     return;
   }
   if (outcomes.ranks().empty()) {
-    const bool other = std::any_of(
-        outcomes.processes.begin(), outcomes.processes.end(),
-        [](const Outcome& process) { return process.view.header().off == Off::other_library; });
+    const bool other = std::ranges::any_of(outcomes.processes, [](const Outcome& process) {
+      return process.view.header().off == Off::other_library;
+    });
     if (other) {
       remarks.emplace_back(
           "the program's MPI library is not Open MPI and not of MPICH's kind, so the program ran "
@@ -141,7 +141,7 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
     std::vector<std::string> names;
     for (const Outcome& process : outcomes.processes) {
       std::string name = printable(process.view.program(), 80);
-      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
     }
     const auto count = static_cast<int64_t>(outcomes.processes.size());
     remarks.push_back(fmt::format(
@@ -156,9 +156,8 @@ void remark_on_loading(const Outcomes& outcomes, std::vector<std::string>& remar
   const auto ranks = outcomes.ranks();
   const uint32_t world = ranks.front()->view.header().ranks;
   for (int64_t rank = 0; rank < int64_t{world} && missing.size() < 10; ++rank) {
-    const bool loaded = std::any_of(ranks.begin(), ranks.end(), [&](const Outcome* outcome) {
-      return outcome->view.header().rank == rank;
-    });
+    const bool loaded = std::ranges::any_of(
+        ranks, [&](const Outcome* outcome) { return outcome->view.header().rank == rank; });
     if (!loaded) missing.push_back(rank);
   }
   if (missing.empty()) return;
@@ -244,9 +243,8 @@ std::vector<const Outcome*> Outcomes::ranks() const {
 
 const Outcome* Outcomes::deciding() const {
   const auto all = ranks();
-  const auto found = std::find_if(all.begin(), all.end(), [](const Outcome* rank) {
-    return rank->view.header().followed == 0;
-  });
+  const auto found = std::ranges::find_if(
+      all, [](const Outcome* rank) { return rank->view.header().followed == 0; });
   return found == all.end() ? (all.empty() ? nullptr : all.front()) : *found;
 }
 
@@ -267,8 +265,7 @@ Outcomes read_outcomes(const fs::path& folder) {
     const OutcomeHeader& header = outcome.view.header();
     return std::tuple(!outcome.is_rank(), header.rank, header.pid);
   };
-  std::sort(outcomes.processes.begin(), outcomes.processes.end(),
-            [&](const Outcome& a, const Outcome& b) { return key(a) < key(b); });
+  std::ranges::sort(outcomes.processes, {}, key);
   return outcomes;
 }
 

@@ -83,15 +83,13 @@ class Compiler {
     collective.function = function;
     collective.after_messages = call.messages ? kYes : kNo;
     collective.type_bytes = static_cast<uint8_t>(call.type.size());
-    std::copy(call.type.begin(), call.type.end(), collective.type);
+    std::ranges::copy(call.type, collective.type);
     compiled_.content.collectives.push_back(collective);
   }
 
   std::optional<uint32_t> position_of(int32_t ordinal) const {
     const auto& calls = schedule_.signature;
-    const auto found =
-        std::lower_bound(calls.begin(), calls.end(), ordinal,
-                         [](const SignatureCall& call, int32_t at) { return call.ordinal < at; });
+    const auto found = std::ranges::lower_bound(calls, ordinal, {}, &SignatureCall::ordinal);
     if (found == calls.end() || found->ordinal != ordinal) return std::nullopt;
     return static_cast<uint32_t>(found - calls.begin());
   }

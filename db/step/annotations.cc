@@ -101,8 +101,8 @@ SpansOfProcesses annotated_spans(const TraceDb& db, const std::vector<StepSearch
     }
   }
   for (auto& [process, own] : found) {
-    std::stable_sort(own.spans.begin(), own.spans.end(),
-                     [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::ranges::stable_sort(own.spans,
+                             [](const auto& a, const auto& b) { return a.first < b.first; });
     for (const auto& [glob, span] : own.spans) spans[process].push_back(span);
   }
   return spans;
@@ -147,7 +147,7 @@ void follow_launches(const TraceDb& db, const std::vector<StepSearch>& searches,
     });
     if (!any) continue;
     std::erase_if(moved, [](const StepSpan& span) { return span.range == 0; });
-    std::sort(moved.begin(), moved.end(), [](const StepSpan& a, const StepSpan& b) {
+    std::ranges::sort(moved, [](const StepSpan& a, const StepSpan& b) {
       return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.range < b.range;
     });
     for (size_t i = 0; i + 1 < moved.size(); ++i) {

@@ -134,7 +134,7 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   }
   undo_false_overlaps(steps, ops);
   for (const auto& [stream, ignored] : collectives_of_stream) folded.streams.push_back(stream);
-  std::stable_sort(folded.streams.begin(), folded.streams.end(), [&](int64_t a, int64_t b) {
+  std::ranges::stable_sort(folded.streams, [&](int64_t a, int64_t b) {
     return collectives_of_stream[a] > collectives_of_stream[b];
   });
   const std::set<int64_t> asynchronous = asynchronous_of(db, folded.streams);
@@ -155,8 +155,8 @@ std::vector<int32_t> fold_operators(const TraceDb& db, const std::vector<RawStep
   }
   std::vector<size_t> order(count);
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return ops[a].start_ns < ops[b].start_ns; });
+  std::ranges::stable_sort(order,
+                           [&](size_t a, size_t b) { return ops[a].start_ns < ops[b].start_ns; });
   std::vector<int32_t> ordinal_of(count);
   folded.ops.reserve(count);
   double explained_to_ns = 0;
@@ -183,13 +183,13 @@ FoldedRows rows_of(const std::vector<RawStep>& steps, const std::vector<int32_t>
   for (const RawStep& step : steps) {
     for (size_t i = 0; i < step.ops.size(); ++i) rows.emplace_back(step.ops[i].id, ordinal_of[i]);
   }
-  std::sort(rows.begin(), rows.end());
+  std::ranges::sort(rows);
   return rows;
 }
 
 // Of a row of table op; nothing when it is of a step that was left out.
 std::optional<int32_t> ordinal_in(const FoldedRows& rows, int64_t op) {
-  const auto found = std::lower_bound(rows.begin(), rows.end(), std::pair(op, int32_t{0}));
+  const auto found = std::ranges::lower_bound(rows, std::pair(op, int32_t{0}));
   if (found == rows.end() || found->first != op) return std::nullopt;
   return found->second;
 }
@@ -283,9 +283,8 @@ void fold_gemms(const TraceDb& db, const FoldedRows& folded_rows, FoldedStep& fo
     products[*ordinal].push_back(product);
   }
   for (auto& [ordinal, repeated] : products) {
-    const bool same =
-        std::all_of(repeated.begin(), repeated.end(),
-                    [&first = repeated.front()](const StepGemm& each) { return each == first; });
+    const bool same = std::ranges::all_of(
+        repeated, [&first = repeated.front()](const StepGemm& each) { return each == first; });
     if (same && static_cast<int64_t>(repeated.size()) == folded.steps_used) {
       folded.ops[static_cast<size_t>(ordinal)].gemm = repeated.front();
     }
@@ -336,9 +335,8 @@ std::vector<int32_t> fold_steps(const TraceDb& db, const std::vector<RawStep>& s
   }
   folded.wall_ns = median(walls);
   folded.wall_mad_ns = median_abs_deviation(walls);
-  folded.interrupted = std::count_if(walls.begin(), walls.end(), [&](double wall_ns) {
-    return wall_ns > kInterrupted * folded.wall_ns;
-  });
+  folded.interrupted = std::ranges::count_if(
+      walls, [&](double wall_ns) { return wall_ns > kInterrupted * folded.wall_ns; });
   std::vector<int32_t> ordinal_of = fold_operators(db, steps, folded);
   folded.repeating_ns = repeating_ns(steps, folded.streams.front());
   return ordinal_of;
@@ -427,8 +425,7 @@ FoldedStep fold_step(const TraceDb& db, std::optional<int64_t> rank, std::option
         "the step of {} is guessed from the period of the recording: annotate it with an NVTX "
         "range "
         "decode_step, or say with preserve-profile --step-collectives how many collectives it has",
-        count_of(std::count_if(steps.front().ops.begin(), steps.front().ops.end(),
-                               [](const RawOp& op) { return op.kind == OpKind::collective; }),
+        count_of(std::ranges::count(steps.front().ops, OpKind::collective, &RawOp::kind),
                  "collective")));
   }
   const std::vector<int32_t> ordinal_of = fold_steps(db, steps, folded);

@@ -31,7 +31,7 @@ std::vector<Candidate> candidate_periods(const std::vector<uint64_t>& symbols, s
     if (candidate.support + 1 >= min_repeats) candidates.push_back(candidate);
   }
   // Coverage of a distance is at most support * length; ties to the shorter, then the earlier.
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
+  std::ranges::sort(candidates, [](const Candidate& a, const Candidate& b) {
     const size_t cover_a = a.support * a.length, cover_b = b.support * b.length;
     if (cover_a != cover_b) return cover_a > cover_b;
     return a.length != b.length ? a.length < b.length : a.begin < b.begin;

@@ -30,8 +30,7 @@ constexpr std::array kAttentionGlobs{"*attention*", "*fmha*",        "*flash*",
 
 template <size_t N>
 bool any_matches(const std::array<const char*, N>& globs, std::string_view name) {
-  return std::any_of(globs.begin(), globs.end(),
-                     [&](const char* glob) { return glob_matches(glob, name); });
+  return std::ranges::any_of(globs, [&](const char* glob) { return glob_matches(glob, name); });
 }
 
 // The most frequent name of a range that says `phase`; empty when none does.
@@ -52,7 +51,7 @@ std::string annotation_of(const TraceDb& db, const FoldedStep& step) {
 
 StepPhase phase_of_kernel(std::string_view name) {
   std::string lower(name);
-  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
+  std::ranges::transform(lower, lower.begin(), [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   });
   if (!any_matches(kAttentionGlobs, lower)) return StepPhase::unknown;
@@ -80,9 +79,8 @@ std::string phase_reason(const TraceDb& db, const FoldedStep& step) {
     time_ns[op.name] += op.dur_ns;
   }
   if (time_ns.empty()) return "the recording says so";
-  const auto longest =
-      std::max_element(time_ns.begin(), time_ns.end(),
-                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  const auto longest = std::ranges::max_element(
+      time_ns, [](const auto& a, const auto& b) { return a.second < b.second; });
   return fmt::format("{:.0f} % of its attention time are kernels such as {}",
                      100 * agreeing_ns / sum_ns, printable(longest->first, 80));
 }

@@ -96,7 +96,7 @@ std::vector<RawStep> load_steps(const TraceDb& db, int64_t most_operators, StepP
                   {process.value}));
   }
   for (RawStep& step : steps) {
-    std::sort(step.ops.begin(), step.ops.end(), [](const RawOp& a, const RawOp& b) {
+    std::ranges::sort(step.ops, [](const RawOp& a, const RawOp& b) {
       return std::tie(a.stream, a.start_ns, a.id) < std::tie(b.stream, b.start_ns, b.id);
     });
   }
@@ -107,11 +107,10 @@ std::vector<RawStep> load_steps(const TraceDb& db, int64_t most_operators, StepP
 std::vector<RawStep> most_frequent(std::vector<RawStep> steps, FoldedStep& folded) {
   std::map<Signature, std::vector<size_t>> groups;
   for (size_t i = 0; i < steps.size(); ++i) groups[signature_of(steps[i])].push_back(i);
-  const auto best =
-      std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-        if (a.second.size() != b.second.size()) return a.second.size() < b.second.size();
-        return a.second.front() > b.second.front();
-      });
+  const auto best = std::ranges::max_element(groups, [](const auto& a, const auto& b) {
+    if (a.second.size() != b.second.size()) return a.second.size() < b.second.size();
+    return a.second.front() > b.second.front();
+  });
   if (groups.size() > 1) {
     folded.warnings.push_back(
         fmt::format("{} of {} steps have another operator sequence than the most frequent one and "

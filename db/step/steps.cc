@@ -16,7 +16,7 @@ namespace {
 
 // Only outermost, non-overlapping steps: an annotation nested in a step is not another step.
 std::vector<StepSpan> without_overlaps(std::vector<StepSpan> spans) {
-  std::sort(spans.begin(), spans.end(), [](const StepSpan& a, const StepSpan& b) {
+  std::ranges::sort(spans, [](const StepSpan& a, const StepSpan& b) {
     return a.start_ns != b.start_ns ? a.start_ns < b.start_ns : a.end_ns > b.end_ns;
   });
   std::vector<StepSpan> kept;
@@ -174,7 +174,7 @@ Period period_of_collectives(const std::vector<uint64_t>& symbols) {
 // Blocks of the sequence on the stream with most collectives, and then most operators.
 std::vector<StepSpan> detect(const OperatorSource& operators, const StepOptions& options) {
   const std::vector<StreamOperators>& streams = operators.streams();
-  const auto busiest = std::max_element(streams.begin(), streams.end(), [](auto& a, auto& b) {
+  const auto busiest = std::ranges::max_element(streams, [](auto& a, auto& b) {
     return std::pair(a.collectives, a.operators) < std::pair(b.collectives, b.operators);
   });
   if (busiest == streams.end()) return {};
@@ -253,8 +253,8 @@ std::vector<std::pair<std::vector<int64_t>, RangeWindow>> together(
     const auto found = windows.find(process);
     groups.push_back({{process}, found == windows.end() ? RangeWindow{0, -1} : found->second});
   }
-  std::stable_sort(groups.begin(), groups.end(),
-                   [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
+  std::ranges::stable_sort(
+      groups, [](const auto& a, const auto& b) { return a.second.first < b.second.first; });
   std::vector<std::pair<std::vector<int64_t>, RangeWindow>> merged;
   for (auto& [group, window] : groups) {
     if (merged.empty() || window.first > merged.back().second.last) {
@@ -264,9 +264,9 @@ std::vector<std::pair<std::vector<int64_t>, RangeWindow>> together(
     merged.back().first.push_back(group.front());
     merged.back().second.last = std::max(merged.back().second.last, window.last);
   }
-  for (auto& [group, window] : merged) std::sort(group.begin(), group.end());
-  std::sort(merged.begin(), merged.end(),
-            [](const auto& a, const auto& b) { return a.first.front() < b.first.front(); });
+  for (auto& [group, window] : merged) std::ranges::sort(group);
+  std::ranges::sort(merged,
+                    [](const auto& a, const auto& b) { return a.first.front() < b.first.front(); });
   return merged;
 }
 
@@ -311,7 +311,7 @@ std::vector<KnownStep> mark_annotated_steps(TraceDb& db, ProcessId process, Step
 
 std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& name) {
   const auto named = [&](const std::vector<std::string>& globs) {
-    return std::any_of(globs.begin(), globs.end(), [&](const std::string& glob) {
+    return std::ranges::any_of(globs, [&](const std::string& glob) {
       return db.query_integer("SELECT ? GLOB ?", {name, glob}) == 1;
     });
   };
@@ -324,9 +324,7 @@ std::optional<StepPhase> annotated_phase(const TraceDb& db, const std::string& n
 }
 
 StepId step_at(const std::vector<KnownStep>& steps, int64_t ns) {
-  const auto after = std::upper_bound(
-      steps.begin(), steps.end(), ns,
-      [](int64_t moment_ns, const KnownStep& step) { return moment_ns < step.start_ns; });
+  const auto after = std::ranges::upper_bound(steps, ns, {}, &KnownStep::start_ns);
   if (after == steps.begin() || ns >= (after - 1)->end_ns) return {};
   return (after - 1)->step;
 }

@@ -58,9 +58,9 @@ Solution solve(const Stencil& a, const World& world, int iterations) {
   Solution solution{std::vector<double>(rows), {}};
   std::vector<double> r(rows), ap(rows), z(with_halo), p(with_halo);
   // b = A (1, 1, ...): what a row's entries add up to; x begins as 0, so r = b.
-  std::fill(p.begin(), p.end(), 1.0);
+  std::ranges::fill(p, 1.0);
   multiply(a, p, r);
-  std::fill(p.begin(), p.end(), 0.0);
+  std::ranges::fill(p, 0.0);
   double rz = 0;
   for (int iteration = 0; iteration < iterations; ++iteration) {
     precondition(a, r, z);

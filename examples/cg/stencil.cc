@@ -59,7 +59,7 @@ void multiply(const Stencil& a, const std::vector<double>& x, std::vector<double
 }
 
 void precondition(const Stencil& a, const std::vector<double>& r, std::vector<double>& z) {
-  std::fill(z.begin(), z.end(), 0.0);
+  std::ranges::fill(z, 0.0);
   for (int64_t i = 0; i < a.rows; ++i) relax(a, r, z, i);
   for (int64_t i = a.rows - 1; i >= 0; --i) relax(a, r, z, i);
 }

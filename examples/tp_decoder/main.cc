@@ -64,7 +64,7 @@ void print_result(const Options& options, const Result& result) {
     }
   }
   std::vector<double> sorted = result.steps_s;
-  std::sort(sorted.begin(), sorted.end());
+  std::ranges::sort(sorted);
   double total_s = 0;
   for (const double seconds : sorted) total_s += seconds;
   const double median_s = (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;

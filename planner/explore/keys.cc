@@ -171,8 +171,7 @@ SweepAxis parse_axis(SweepKey key, std::string_view values) {
 SweepAxis parse_axis(std::string_view text) {
   const size_t equals = text.find('=');
   const std::string_view name = text.substr(0, std::min(equals, text.size()));
-  const auto found = std::find_if(kKeys.begin(), kKeys.end(),
-                                  [name](const KeyInfo& info) { return info.name == name; });
+  const auto found = std::ranges::find(kKeys, name, &KeyInfo::name);
   if (found == kKeys.end()) {
     std::vector<std::string> names;
     names.reserve(kKeys.size());

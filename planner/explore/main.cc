@@ -41,7 +41,7 @@ std::string digests(const std::vector<SweepSheet>& sheets, SweepKey key, const c
     const SweepAxis* axis = sheet.find(key);
     if (axis == nullptr) continue;
     for (const std::string& word : axis->words) {
-      if (std::find(words.begin(), words.end(), word) == words.end()) words.push_back(word);
+      if (std::ranges::find(words, word) == words.end()) words.push_back(word);
     }
   }
   std::string text;

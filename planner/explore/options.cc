@@ -92,8 +92,8 @@ ExploreOutputs outputs_of(const ExploreOptions& options) {
 std::vector<SweepAxis> stated_axes(const ExploreOptions& options) {
   std::vector<SweepAxis> axes;
   const auto add = [&](SweepAxis axis) {
-    const bool twice = std::any_of(axes.begin(), axes.end(),
-                                   [&](const SweepAxis& other) { return other.key == axis.key; });
+    const bool twice =
+        std::ranges::any_of(axes, [&](const SweepAxis& other) { return other.key == axis.key; });
     if (twice) throw usage_error("{}= is given twice", info_of(axis.key).name);
     axes.push_back(std::move(axis));
   };

@@ -35,8 +35,7 @@ std::vector<double> numbers_or(const SweepSheet& sheet, SweepKey key, double oth
 
 template <typename Input>
 const Input& named(const std::vector<Input>& inputs, const std::string& name) {
-  const auto found = std::find_if(inputs.begin(), inputs.end(),
-                                  [&](const Input& input) { return input.name == name; });
+  const auto found = std::ranges::find(inputs, name, &Input::name);
   if (found == inputs.end()) throw internal_error("no input {}", name);
   return *found;
 }
@@ -49,8 +48,8 @@ void replace_words(std::vector<SweepSheet>& sheets, SweepKey key, Load&& load) {
     for (SweepAxis& axis : sheet.axes) {
       if (axis.key != key) continue;
       for (std::string& word : axis.words) {
-        auto found = std::find_if(known.begin(), known.end(),
-                                  [&](const auto& item) { return item.first == word; });
+        auto found =
+            std::ranges::find_if(known, [&](const auto& item) { return item.first == word; });
         if (found == known.end()) {
           const std::string name = load(word);
           for (const auto& [other, taken] : known) {
@@ -133,11 +132,10 @@ void check_kv_heads(const SweepSheet& sheet, const ModelConfig& model) {
 void check_context(const SweepSheet& sheet, const ModelConfig& model, bool whole_context) {
   const SweepAxis* axis = sheet.find(SweepKey::context);
   if (axis == nullptr || axis->numbers.size() < 2) return;
-  const double least = *std::min_element(axis->numbers.begin(), axis->numbers.end());
+  const double least = *std::ranges::min_element(axis->numbers);
   int64_t widest = 0;
-  const bool attends =
-      std::any_of(model.layers.begin(), model.layers.end(),
-                  [](const LayerShape& layer) { return layer.attention.has_value(); });
+  const bool attends = std::ranges::any_of(
+      model.layers, [](const LayerShape& layer) { return layer.attention.has_value(); });
   if (!attends) throw usage_error("context= changes nothing: {} has no attention", model.name);
   for (const LayerShape& layer : model.layers) {
     if (!layer.attention) continue;
@@ -162,7 +160,7 @@ void check_network(const SweepSheet& sheet) {
     throw usage_error("network_latency= changes nothing: allreduce= states how long it lasts");
   }
   const std::vector<double> ranks = numbers_or(sheet, SweepKey::tp, 2);
-  const bool alone = std::all_of(ranks.begin(), ranks.end(), [](double n) { return n == 1; });
+  const bool alone = std::ranges::all_of(ranks, [](double n) { return n == 1; });
   if (alone && (stated || latency)) {
     throw usage_error("{}= changes nothing: with tp=1 nothing is communicated",
                       stated ? "allreduce" : "network_latency");
@@ -202,15 +200,14 @@ void check_type(const SweepSheet& sheet, const DeviceModel& device, const ModelC
 }  // namespace
 
 const SweepAxis* SweepSheet::find(SweepKey key) const {
-  const auto found = std::find_if(axes.begin(), axes.end(),
-                                  [key](const SweepAxis& axis) { return axis.key == key; });
+  const auto found = std::ranges::find(axes, key, &SweepAxis::key);
   return found == axes.end() ? nullptr : &*found;
 }
 
 void SweepSheet::set(SweepAxis axis) {
   std::erase_if(axes, [&](const SweepAxis& other) { return other.key == axis.key; });
-  const auto place = std::find_if(axes.begin(), axes.end(),
-                                  [&](const SweepAxis& other) { return other.key > axis.key; });
+  const auto place =
+      std::ranges::find_if(axes, [&](const SweepAxis& other) { return other.key > axis.key; });
   axes.insert(place, std::move(axis));
 }
 
@@ -314,9 +311,9 @@ void Sweep::check_memory(size_t sheet) const {
     std::vector<int64_t> places(1, 0);
     const std::vector<double>& numbers = axis->numbers;
     if (axis->key == SweepKey::batch || axis->key == SweepKey::context) {
-      places[0] = std::min_element(numbers.begin(), numbers.end()) - numbers.begin();
+      places[0] = std::ranges::min_element(numbers) - numbers.begin();
     } else if (axis->key == SweepKey::memory) {
-      places[0] = std::max_element(numbers.begin(), numbers.end()) - numbers.begin();
+      places[0] = std::ranges::max_element(numbers) - numbers.begin();
     } else if (axis->key <= SweepKey::tp || axis->key == SweepKey::kv_heads) {
       places.resize(axis->words.size());
       std::iota(places.begin(), places.end(), 0);
@@ -346,7 +343,7 @@ void Sweep::check(bool allow_uneven) const {
 }
 
 ExplorePoint Sweep::point(int64_t id) const {
-  const auto after = std::upper_bound(first_.begin(), first_.end(), id);
+  const auto after = std::ranges::upper_bound(first_, id);
   const auto index = static_cast<size_t>(after - first_.begin()) - 1;
   const SweepSheet& sheet = sheets_.at(index);
   int64_t rest = id - first_[index];

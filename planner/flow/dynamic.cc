@@ -30,8 +30,8 @@ class Slopes {
   }
 
   void clear() {
-    std::fill(length_.begin(), length_.end(), 0);
-    std::fill(tree_.begin(), tree_.end(), 0);
+    std::ranges::fill(length_, 0);
+    std::ranges::fill(tree_, 0);
     total_ = 0;
   }
   size_t count() const { return slope_.size(); }
@@ -75,8 +75,7 @@ class Dynamic {
  public:
   explicit Dynamic(const FlowProblem& problem)
       : problem_(problem), nodes_(problem.hold.size()), slopes_(distinct_slopes(problem)) {
-    cut_ =
-        as_index(std::min_element(problem.hold.begin(), problem.hold.end()) - problem.hold.begin());
+    cut_ = as_index(std::ranges::min_element(problem.hold) - problem.hold.begin());
     order_insertions();
   }
 
@@ -110,7 +109,7 @@ class Dynamic {
     slopes.reserve(problem.supplies.size() + problem.demands.size());
     for (const FlowSupply& supply : problem.supplies) slopes.push_back(slope_of(supply));
     for (const FlowDemand& demand : problem.demands) slopes.push_back(slope_of(demand));
-    std::sort(slopes.begin(), slopes.end(), std::greater<>());
+    std::ranges::sort(slopes, std::greater<>());
     slopes.erase(std::unique(slopes.begin(), slopes.end()), slopes.end());
     return slopes;
   }

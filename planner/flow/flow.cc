@@ -14,7 +14,7 @@ namespace {
 // Any circulation all the way round the ring costs nothing and brings nothing: take it out, so that
 // some edge holds 0 and no block stays longer than one step.
 void remove_circulation(FlowSolution& solution) {
-  const int64_t least = *std::min_element(solution.held.begin(), solution.held.end());
+  const int64_t least = *std::ranges::min_element(solution.held);
   for (int64_t& blocks : solution.held) blocks -= least;
 }
 

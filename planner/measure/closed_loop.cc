@@ -56,10 +56,9 @@ ClosedLoop::ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOpt
 // Further plans are for this way of issuing: its method becomes the device's first, which planning
 // without a name uses.
 void ClosedLoop::lead_with(const IssueMethod& issue) {
-  const auto method = std::find_if(
-      device_.methods.begin(), device_.methods.end(), [&](const PrefetchMethod& candidate) {
-        return candidate.name == issue.name && candidate.placement == issue.placement;
-      });
+  const auto method = std::ranges::find_if(device_.methods, [&](const PrefetchMethod& candidate) {
+    return candidate.name == issue.name && candidate.placement == issue.placement;
+  });
   if (method == device_.methods.end()) {
     throw internal_error("a plan was issued by {}, which the device does not have", issue.name);
   }
@@ -70,7 +69,7 @@ void ClosedLoop::lead_with(const IssueMethod& issue) {
 
 bool ClosedLoop::known(const std::vector<Entry>& plans, const Plan& plan,
                        const IssueMethod& issue) const {
-  return std::any_of(plans.begin(), plans.end(), [&](const Entry& entry) {
+  return std::ranges::any_of(plans, [&](const Entry& entry) {
     return entry.measured.issue == issue &&
            same_prefetches(entry.measured.plan.windows, plan.windows);
   });
@@ -212,7 +211,7 @@ Schedule ClosedLoop::result() const {
   schedule.candidates.clear();
   std::vector<const Entry*> order;
   for (const Entry& entry : measured_) order.push_back(&entry);
-  std::stable_sort(order.begin(), order.end(), [](const Entry* a, const Entry* b) {
+  std::ranges::stable_sort(order, [](const Entry* a, const Entry* b) {
     return measured_better(a->measured.found.speedup, b->measured.found.speedup);
   });
   if (chosen_) schedule.method = measured_[*chosen_].measured.issue;
@@ -251,7 +250,7 @@ const MeasuredPlan& ClosedLoop::best() const {
   const auto better = [](const Entry& a, const Entry& b) {
     return measured_better(a.measured.found.speedup, b.measured.found.speedup);
   };
-  return std::min_element(measured_.begin(), measured_.end(), better)->measured;
+  return std::ranges::min_element(measured_, better)->measured;
 }
 
 std::string ClosedLoop::best_measurement() const {
@@ -277,7 +276,7 @@ void ClosedLoop::do_nothing(Schedule& schedule) const {
   } else if (!rejected_.empty()) {
     plan.reasons.push_back(rejected_);
   } else {
-    const bool few = std::all_of(measured_.begin(), measured_.end(), [](const Entry& entry) {
+    const bool few = std::ranges::all_of(measured_, [](const Entry& entry) {
       return entry.measured.found.speedup.pairs < kFewestPairs;
     });
     plan.reasons.push_back(

@@ -103,10 +103,9 @@ class Corrector {
   // Everything arrived in windows that the model calls full.
   static bool windows_hold_more(const MeasuredPlan& measured) {
     return arrived_share(measured) >= kAllArrived &&
-           std::any_of(measured.plan.windows.begin(), measured.plan.windows.end(),
-                       [](const PlannedWindow& window) {
-                         return window.used_bytes > 0 && window.binds == "window";
-                       });
+           std::ranges::any_of(measured.plan.windows, [](const PlannedWindow& window) {
+             return window.used_bytes > 0 && window.binds == "window";
+           });
   }
 
   void correct_prefetch_rate() {
@@ -117,8 +116,8 @@ class Corrector {
     std::string why =
         fmt::format("{} of the planned bytes arrived in time", percent(median_over(arrived_share)));
     const bool stops = !outlasts_window(out_.device);
-    if (stops && std::all_of(plans_.begin(), plans_.end(),
-                             [](const MeasuredPlan* plan) { return windows_hold_more(*plan); })) {
+    if (stops && std::ranges::all_of(
+                     plans_, [](const MeasuredPlan* plan) { return windows_hold_more(*plan); })) {
       rate = std::min(kTrial * before, memory);
       why = "all planned bytes arrived and more may fit";
     }
@@ -233,8 +232,8 @@ class Corrector {
   }
 
   void correct_slowdown() {
-    if (std::any_of(plans_.begin(), plans_.end(),
-                    [](const MeasuredPlan* plan) { return !plan->found.by_operator; })) {
+    if (std::ranges::any_of(plans_,
+                            [](const MeasuredPlan* plan) { return !plan->found.by_operator; })) {
       return;
     }
     const double rate = method().bandwidth_bytes_per_s / kNsPerS;

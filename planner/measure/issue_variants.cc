@@ -21,7 +21,7 @@ class Variants {
 
   void add(const IssueMethod& method, std::string why) {
     const auto same = [&](const IssueVariant& other) { return other.method == method; };
-    if (method == base_ || std::any_of(out_.begin(), out_.end(), same)) return;
+    if (method == base_ || std::ranges::any_of(out_, same)) return;
     out_.push_back({method, std::move(why)});
   }
 

@@ -72,7 +72,7 @@ CorrectedDevice learn_from_program(const FoldedStep& step, const DeviceModel& de
   const IssueMethod& issue = method_of(schedule, schedule.plan);
   CorrectedDevice corrected{device, {}};
   auto& methods = corrected.device.methods;
-  const auto used = std::find_if(methods.begin(), methods.end(), [&](const PrefetchMethod& method) {
+  const auto used = std::ranges::find_if(methods, [&](const PrefetchMethod& method) {
     return method.name == issue.name && method.placement == issue.placement;
   });
   if (used == methods.end()) {

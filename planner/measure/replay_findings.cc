@@ -44,9 +44,7 @@ class FindingsReader {
   // A schedule of 1.1 does not list them, and has no other windows.
   bool is_collective(int32_t ordinal) const {
     const std::vector<SignatureCall>& calls = schedule_.signature;
-    const auto at = std::lower_bound(
-        calls.begin(), calls.end(), ordinal,
-        [](const SignatureCall& call, int32_t wanted) { return call.ordinal < wanted; });
+    const auto at = std::ranges::lower_bound(calls, ordinal, {}, &SignatureCall::ordinal);
     return calls.empty() || (at != calls.end() && at->ordinal == ordinal);
   }
 

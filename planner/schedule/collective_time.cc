@@ -24,7 +24,7 @@ double between(double low, double low_value, double high, double high_value, dou
 CollectiveTime on_curve(const std::vector<const CollectiveFit*>& pieces, int64_t bytes) {
   CollectiveTime time;
   time.library = pieces.front()->library;
-  const auto above = std::find_if(pieces.begin(), pieces.end(), [&](const CollectiveFit* piece) {
+  const auto above = std::ranges::find_if(pieces, [&](const CollectiveFit* piece) {
     return piece->max_bytes == 0 || bytes <= piece->max_bytes;
   });
   if (above == pieces.end()) {
@@ -58,9 +58,7 @@ CollectiveTime collective_time(const DeviceModel& device, const std::string& fun
     if (fit.library == *library) curves[fit.ranks].push_back(&fit);
   }
   for (auto& [count, pieces] : curves) {
-    std::stable_sort(
-        pieces.begin(), pieces.end(),
-        [](const CollectiveFit* a, const CollectiveFit* b) { return a->min_bytes < b->min_bytes; });
+    std::ranges::stable_sort(pieces, {}, &CollectiveFit::min_bytes);
   }
   const auto high = curves.lower_bound(ranks);
   if (high != curves.end() && high->first == ranks) return on_curve(high->second, bytes);

@@ -152,7 +152,7 @@ void check_operator(const OperatorTable& table, const std::string& at, const fs:
       throw error_at(path, here + "/name", "'{}', but axis {} of {} is {}", printable(axis.name), i,
                      table.operation, names[i]);
     }
-    if (!std::is_sorted(axis.knots.begin(), axis.knots.end(), std::less_equal<>())) {
+    if (!std::ranges::is_sorted(axis.knots, std::less_equal<>())) {
       throw error_at(path, here + "/knots", "knots must ascend");
     }
     size *= axis.knots.size();

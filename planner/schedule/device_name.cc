@@ -54,7 +54,7 @@ DeviceName name_of(std::string_view text) {
       name.form = word;
     } else if (word == "hbm3") {
       if (name.form.empty()) name.form = "hbm3";
-    } else if (std::find(kMeaningless.begin(), kMeaningless.end(), word) == kMeaningless.end()) {
+    } else if (std::ranges::find(kMeaningless, word) == kMeaningless.end()) {
       name.model.insert(word);
     }
   }

@@ -64,8 +64,7 @@ const JsonRules::Rule* JsonRules::compile(const json& schema, const json& root) 
 void JsonRules::add_keyword(const std::string& keyword, const json& value, const json& root,
                             Rule& rule) {
   const auto member = [&rule](const std::string& name) -> Member& {
-    const auto known = std::find_if(rule.members.begin(), rule.members.end(),
-                                    [&](const Member& each) { return each.name == name; });
+    const auto known = std::ranges::find(rule.members, name, &Member::name);
     return known != rule.members.end() ? *known
                                        : rule.members.emplace_back(Member{name, nullptr, false});
   };
@@ -121,8 +120,7 @@ bool JsonRules::accepts(const Rule& rule, const json& value) const {
   }
   if (value.is_string()) {
     const auto& text = value.get_ref<const std::string&>();
-    return (rule.words.empty() ||
-            std::find(rule.words.begin(), rule.words.end(), text) != rule.words.end()) &&
+    return (rule.words.empty() || std::ranges::find(rule.words, text) != rule.words.end()) &&
            (rule.min_length == 0 || length_of(text) >= rule.min_length) &&
            (!rule.pattern || std::regex_search(text, *rule.pattern));
   }
@@ -142,12 +140,11 @@ bool JsonRules::accepts(const Rule& rule, const json& value) const {
       return false;
     }
   }
-  return std::all_of(
-      rule.dependencies.begin(), rule.dependencies.end(), [&](const Dependency& dependency) {
-        return !object.contains(dependency.name) ||
-               std::all_of(dependency.needs.begin(), dependency.needs.end(),
-                           [&](const std::string& name) { return object.contains(name); });
-      });
+  return std::ranges::all_of(rule.dependencies, [&](const Dependency& dependency) {
+    return !object.contains(dependency.name) ||
+           std::ranges::all_of(dependency.needs,
+                               [&](const std::string& name) { return object.contains(name); });
+  });
 }
 
 }  // namespace preserve

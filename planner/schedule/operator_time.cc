@@ -18,9 +18,8 @@ struct Cell {
 
 Cell cell_of(const std::vector<int64_t>& knots, double value) {
   if (value <= static_cast<double>(knots.front())) return {};
-  const auto above = std::find_if(knots.begin(), knots.end(), [value](int64_t knot) {
-    return value < static_cast<double>(knot);
-  });
+  const auto above = std::ranges::find_if(
+      knots, [value](int64_t knot) { return value < static_cast<double>(knot); });
   if (above == knots.end()) return {knots.size() - 1, 0};
   const auto low = static_cast<double>(*(above - 1)), high = static_cast<double>(*above);
   return {static_cast<size_t>(above - knots.begin()) - 1,
@@ -42,10 +41,9 @@ double log_factor(const OperatorTable& table, const std::array<Cell, 3>& cells, 
 
 const OperatorTable* find_operator_table(const DeviceModel& device, std::string_view operation,
                                          std::string_view dtype) {
-  const auto found = std::find_if(device.operators.begin(), device.operators.end(),
-                                  [&](const OperatorTable& table) {
-                                    return table.operation == operation && table.dtype == dtype;
-                                  });
+  const auto found = std::ranges::find_if(device.operators, [&](const OperatorTable& table) {
+    return table.operation == operation && table.dtype == dtype;
+  });
   return found == device.operators.end() ? nullptr : &*found;
 }
 

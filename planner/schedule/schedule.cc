@@ -236,7 +236,7 @@ class PlanCheck {
 
   // A use is one reading of a tensor by one operator; a byte may be fetched for it only once.
   void check_each_byte_once() {
-    std::sort(uses_.begin(), uses_.end(), [](const Use& a, const Use& b) {
+    std::ranges::sort(uses_, [](const Use& a, const Use& b) {
       return std::tie(a.consumer, *a.tensor, a.begin) < std::tie(b.consumer, *b.tensor, b.begin);
     });
     for (size_t i = 1; i < uses_.size(); ++i) {
@@ -285,8 +285,8 @@ const IssueMethod& method_of(const Schedule& schedule, const Plan& plan) {
 }
 
 int64_t used_windows(const Plan& plan) {
-  return std::count_if(plan.windows.begin(), plan.windows.end(),
-                       [](const PlannedWindow& window) { return window.used_bytes > 0; });
+  return std::ranges::count_if(plan.windows,
+                               [](const PlannedWindow& window) { return window.used_bytes > 0; });
 }
 
 std::string describe(const IssueMethod& method) {

@@ -151,11 +151,10 @@ class Moved {
 };
 
 bool same_calls(const std::vector<SignatureCall>& a, const std::vector<SignatureCall>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](SignatureCall x, const SignatureCall& y) {
-                      x.ordinal = y.ordinal;
-                      return x == y;
-                    });
+  return std::ranges::equal(a, b, [](SignatureCall x, const SignatureCall& y) {
+    x.ordinal = y.ordinal;
+    return x == y;
+  });
 }
 
 }  // namespace
@@ -190,8 +189,7 @@ void move_to(const FoldedStep& step, const std::filesystem::path& path, Schedule
       }
     }
     // Streams that do not wait for each other may take turns in another order.
-    std::sort(plan.windows.begin(), plan.windows.end(),
-              [](const PlannedWindow& a, const PlannedWindow& b) { return a.ordinal < b.ordinal; });
+    std::ranges::sort(plan.windows, {}, &PlannedWindow::ordinal);
   });
   schedule.signature = std::move(signature);
   schedule.step_ops = static_cast<int64_t>(step.ops.size());

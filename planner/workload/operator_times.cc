@@ -47,11 +47,11 @@ DeviceModel with_collectives(DeviceModel device, const std::string& library) {
   if (library.empty()) return device;
   std::vector<std::string> known;
   for (const CollectiveFit& fit : device.collectives) {
-    if (std::find(known.begin(), known.end(), fit.library) == known.end()) {
+    if (std::ranges::find(known, fit.library) == known.end()) {
       known.push_back(fit.library);
     }
   }
-  if (std::find(known.begin(), known.end(), library) == known.end()) {
+  if (std::ranges::find(known, library) == known.end()) {
     throw input_error(
         "device {} has no collectives of library '{}'; it has {}", printable(device.name),
         printable(library),
@@ -144,7 +144,7 @@ TimedOperator OperatorTimes::attention(const std::vector<int64_t>& contexts, int
                                        int64_t size_bytes) {
   const auto sequences = static_cast<double>(contexts.size());
   const double tokens = std::accumulate(contexts.begin(), contexts.end(), 0.0);
-  const auto longest = static_cast<double>(*std::max_element(contexts.begin(), contexts.end()));
+  const auto longest = static_cast<double>(*std::ranges::max_element(contexts));
   // Two multiply-adds per number of the cache and query head that shares it, in 16 bits.
   const double arithmetic =
       arithmetic_ns(2.0 * tokens * static_cast<double>(kv_heads) * static_cast<double>(width) *
@@ -181,8 +181,8 @@ TimedOperator OperatorTimes::small(int64_t size_bytes) const {
 }
 
 bool OperatorTimes::has_allgather() const {
-  return std::any_of(device_.collectives.begin(), device_.collectives.end(),
-                     [](const CollectiveFit& fit) { return fit.function == "allgather"; });
+  return std::ranges::any_of(device_.collectives,
+                             [](const CollectiveFit& fit) { return fit.function == "allgather"; });
 }
 
 TimedOperator OperatorTimes::collective(const std::string& function, int64_t ranks,

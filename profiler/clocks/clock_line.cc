@@ -47,8 +47,7 @@ Middle middle(const std::vector<Bounds>& bounds, int64_t from_ns, double drift) 
 std::optional<Line> line_through(std::vector<Reading> readings, int64_t end_ns) {
   std::erase_if(readings, [](const Reading& reading) { return !possible(reading); });
   if (readings.empty()) return std::nullopt;
-  std::sort(readings.begin(), readings.end(),
-            [](const Reading& a, const Reading& b) { return a.local_ns < b.local_ns; });
+  std::ranges::sort(readings, {}, &Reading::local_ns);
   Line line;
   line.readings = static_cast<int64_t>(readings.size());
   // Offsets may be days: sums are taken of what is left after the first one.
@@ -104,8 +103,7 @@ std::optional<Line> line_through(std::vector<Reading> readings, int64_t end_ns) 
 Line line_between(const std::vector<Bounds>& bounds) {
   Line line;
   line.readings = static_cast<int64_t>(bounds.size());
-  const auto [first, last] = std::minmax_element(
-      bounds.begin(), bounds.end(), [](const Bounds& a, const Bounds& b) { return a.ns < b.ns; });
+  const auto [first, last] = std::ranges::minmax_element(bounds, {}, &Bounds::ns);
   line.from_ns = first->ns;
   const auto room = [&](double drift) { return middle(bounds, line.from_ns, drift).room_ns; };
   if (last->ns - first->ns >= kLeastSpanNs) {

@@ -66,7 +66,7 @@ std::vector<Bounds> bounds_between(const std::map<size_t, Span>& common,
 }
 
 bool agree_already(const std::vector<Bounds>& bounds) {
-  return std::all_of(bounds.begin(), bounds.end(), [](const Bounds& each) {
+  return std::ranges::all_of(bounds, [](const Bounds& each) {
     return each.least_ns <= kToleranceNs && each.most_ns >= -kToleranceNs;
   });
 }

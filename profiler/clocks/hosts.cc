@@ -20,7 +20,7 @@ constexpr int64_t kWorthSayingNs = 20'000;
 
 bool differs(const Line& line, const std::vector<Reading>& readings) {
   const double within = line.error_ns + line.residual_ns;
-  return std::any_of(readings.begin(), readings.end(), [&](const Reading& reading) {
+  return std::ranges::any_of(readings, [&](const Reading& reading) {
     return std::abs(line.offset_at(reading.local_ns)) > within;
   });
 }
@@ -116,8 +116,7 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
     outcome.apart.assign(apart.begin(), apart.end());
   }
   describe(all, hosts.size(), outcome);
-  const bool moved =
-      std::any_of(all.begin(), all.end(), [](const Found& each) { return each.moved; });
+  const bool moved = std::ranges::any_of(all, &Found::moved);
   if (hosts.size() < 2 && !moved) return outcome;
   const int64_t early_ns = check(db);
   if (early_ns > kWorthSayingNs) {

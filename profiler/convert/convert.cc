@@ -60,7 +60,7 @@ std::vector<std::filesystem::path> files_ending(const std::filesystem::path& fol
     if (entry.path().filename().string().ends_with(end)) files.push_back(entry.path());
   }
   if (error) throw input_error("{}: cannot read the folder: {}", folder.string(), error.message());
-  std::sort(files.begin(), files.end());
+  std::ranges::sort(files);
   return files;
 }
 
@@ -133,8 +133,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
     }
     summary.warnings.push_back("MPI calls that are only counted, not recorded: " + list);
   }
-  const auto spawned =
-      std::count_if(images.begin(), images.end(), [](const auto& image) { return image->spawned; });
+  const auto spawned = std::ranges::count_if(images, &ProcessImage::spawned);
   if (spawned > 0) {
     summary.warnings.push_back(
         fmt::format("{} started by MPI_Comm_spawn: recorded without a rank, since theirs count "
@@ -150,7 +149,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   }
   std::vector<size_t> order(readers.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&images](size_t a, size_t b) {
+  std::ranges::stable_sort(order, [&images](size_t a, size_t b) {
     const int64_t rank_a = images[a]->rank.value_or(INT64_MAX);
     const int64_t rank_b = images[b]->rank.value_or(INT64_MAX);
     if (rank_a != rank_b) return rank_a < rank_b;

@@ -149,8 +149,8 @@ std::vector<std::string> leave_ranks_to_merging(TraceDb& db,
 std::vector<std::string> count_gpus_as_ranks(TraceDb& db,
                                              const std::vector<RecordedProcess>& processes) {
   std::vector<std::string> notes;
-  const bool several = std::any_of(processes.begin(), processes.end(),
-                                   [](const auto& process) { return process.gpus.size() > 1; });
+  const bool several =
+      std::ranges::any_of(processes, [](const auto& process) { return process.gpus.size() > 1; });
   if (!several) return notes;
   const bool ranked = processes.front().rank.has_value();
   if (ranked && !holds_every_rank(processes)) return leave_ranks_to_merging(db, processes);

@@ -86,9 +86,8 @@ std::optional<Json> enumerator_at(const PayloadSchema& schema, std::string_view 
                : schema.static_bytes == 2 ? number_at<uint16_t>(bytes, offset)
                                           : number_at<uint32_t>(bytes, offset);
   if (!value) return std::nullopt;
-  const auto found = std::lower_bound(
-      schema.entries.begin(), schema.entries.end(), value->get<uint64_t>(),
-      [](const PayloadSchema::Entry& entry, uint64_t sought) { return entry.offset < sought; });
+  const auto found = std::ranges::lower_bound(schema.entries, value->get<uint64_t>(), {},
+                                              &PayloadSchema::Entry::offset);
   if (found != schema.entries.end() && found->offset == value->get<uint64_t>()) {
     return Json(found->name);
   }
@@ -140,8 +139,7 @@ PayloadSchema read_schema(std::string_view name, const spool::DefinitionBody& bo
   }
   // An enumerator is looked for by its value; of equal ones the first counts.
   if (enumeration) {
-    std::stable_sort(schema.entries.begin(), schema.entries.end(),
-                     [](const auto& a, const auto& b) { return a.offset < b.offset; });
+    std::ranges::stable_sort(schema.entries, {}, &PayloadSchema::Entry::offset);
   }
   return schema;
 }

@@ -94,8 +94,7 @@ ProcessImage::ProcessImage(const SpoolFileReader& file) : clock(read_clock(file)
   if (file.torn()) complete = false;
   read_statistics(statistics);
   read_thread_definitions(file);
-  std::sort(touches.begin(), touches.end(),
-            [](const Touch& a, const Touch& b) { return a.ns < b.ns; });
+  std::ranges::sort(touches, {}, &Touch::ns);
 }
 
 // What is said of the process as a whole, in the form of definitions.
@@ -209,7 +208,7 @@ void ProcessImage::read_definition(const SpoolRecord& record, bool counted) {
       rank = static_cast<int64_t>(body.id);
       world_size = static_cast<int64_t>(body.parent);
       mpi_library = text.substr(0, text.find_first_of(",\n"));  // how it was built follows
-      std::replace(mpi_library.begin(), mpi_library.end(), '\t', ' ');
+      std::ranges::replace(mpi_library, '\t', ' ');
       break;
     case RecordType::touch:
       return add_touch(body, text, counted);

@@ -72,10 +72,7 @@ void RangeRows::write_first(OpenRanges open) {
   waiting_.pop_front();
   const uint32_t index = next_++;
   if (!waiting.closed) {
-    const auto place =
-        std::lower_bound(open.begin(), open.end(), index,
-                         [](const OpenRange& range, uint32_t at) { return range.index < at; }) -
-        open.begin();
+    const auto place = std::ranges::lower_bound(open, index, {}, &OpenRange::index) - open.begin();
     waiting.parent = place == 0 ? kNoRange : open[static_cast<size_t>(place - 1)].index;
     waiting.depth = static_cast<uint32_t>(place);
   }

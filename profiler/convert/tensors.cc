@@ -44,8 +44,7 @@ TensorRole tensor_role(std::string_view name, std::string_view heap) {
 
 Tensors::Tensors(TraceDb& db, Names& names, ProcessId process, std::vector<RegionEvent> events,
                  std::span<const Touch> touches) {
-  std::stable_sort(events.begin(), events.end(),
-                   [](const RegionEvent& a, const RegionEvent& b) { return a.ns < b.ns; });
+  std::ranges::stable_sort(events, {}, &RegionEvent::ns);
   for (const RegionEvent& event : events) apply(event);
   for (Region& region : regions_) {
     if (region.live) end_period(region, kForever);
@@ -128,10 +127,8 @@ std::vector<const Tensors::Mapped*> touched_allocations(std::span<const Touch> b
     if (region.is_allocation) begins.push_back(&region);
   }
   ends = begins;
-  std::stable_sort(begins.begin(), begins.end(),
-                   [](const auto* a, const auto* b) { return a->from_ns < b->from_ns; });
-  std::stable_sort(ends.begin(), ends.end(),
-                   [](const auto* a, const auto* b) { return a->to_ns < b->to_ns; });
+  std::ranges::stable_sort(begins, {}, &Tensors::Mapped::from_ns);
+  std::ranges::stable_sort(ends, {}, &Tensors::Mapped::to_ns);
   std::set<std::pair<uint64_t, const Tensors::Mapped*>> live;  // by base
   auto begin = begins.begin(), end = ends.begin();
   for (const Touch& touch : by_time) {
@@ -252,9 +249,7 @@ const std::vector<uint32_t>* Tensors::of_module(uint32_t range_name) const {
 }
 
 const Tensors::Period* Tensors::Tensor::at(int64_t ns) const {
-  const auto after = std::upper_bound(
-      periods.begin(), periods.end(), ns,
-      [](int64_t moment, const Period& period) { return moment < period.from_ns; });
+  const auto after = std::ranges::upper_bound(periods, ns, {}, &Period::from_ns);
   if (after == periods.begin()) return nullptr;
   const Period& period = *(after - 1);
   return ns < period.to_ns ? &period : nullptr;

@@ -17,8 +17,7 @@ constexpr int64_t kLatestNs = int64_t{1} << 59;
 }  // namespace
 
 TickClock::TickClock(spool::Clock kind, std::vector<Anchor> anchors) : kind_(kind) {
-  std::sort(anchors.begin(), anchors.end(),
-            [](const Anchor& a, const Anchor& b) { return a.ticks < b.ticks; });
+  std::ranges::sort(anchors, {}, &Anchor::ticks);
   for (const Anchor& anchor : anchors) {
     if (anchor.ns < 0 || anchor.ns > kLatestNs) {
       ++impossible_;
@@ -42,9 +41,7 @@ std::optional<int64_t> TickClock::ns(uint64_t ticks) const {
   const size_t last = anchors_.size() - 1;
   if (segment > last || anchors_[segment].ticks > ticks ||
       (segment < last && anchors_[segment + 1].ticks <= ticks)) {
-    const auto above =
-        std::upper_bound(anchors_.begin(), anchors_.end(), ticks,
-                         [](uint64_t value, const Anchor& anchor) { return value < anchor.ticks; });
+    const auto above = std::ranges::upper_bound(anchors_, ticks, {}, &Anchor::ticks);
     segment = above == anchors_.begin() ? 0 : static_cast<size_t>(above - anchors_.begin()) - 1;
     hint_ = segment;
   }

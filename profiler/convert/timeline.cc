@@ -39,9 +39,7 @@ void Timeline::call(TimelineCall& call) {
   last_call_end_ns_ = call.end_ns;
   last_ns_ = std::max(last_ns_, call.end_ns);
   // The range that was innermost when the call began, not when it ended.
-  const auto after = std::upper_bound(
-      open_.begin(), open_.end(), call.start_ns,
-      [](int64_t start_ns, const OpenRange& range) { return start_ns < range.start_ns; });
+  const auto after = std::ranges::upper_bound(open_, call.start_ns, {}, &OpenRange::start_ns);
   call.range = after == open_.begin() ? kNoRange : (after - 1)->index;
   listener_.called(call);
 }

@@ -230,8 +230,8 @@ std::optional<ProductShape> product_shape(std::string_view op_name, std::string_
 
 std::optional<CollectiveFacts> message_of(const std::vector<Operand>& operands) {
   // Collective calls put their tensor first; lists and scalars have no dimensions.
-  const auto tensor = std::find_if(operands.begin(), operands.end(),
-                                   [](const Operand& each) { return !each.dims.empty(); });
+  const auto tensor =
+      std::ranges::find_if(operands, [](const Operand& each) { return !each.dims.empty(); });
   if (tensor == operands.end()) return std::nullopt;
   CollectiveFacts facts{.dtype = tensor->dtype, .source = "shapes", .confidence = kHostShapes};
   int64_t count = 1;

@@ -87,8 +87,8 @@ class RecordSorter {
   }
   // Traces are mostly in order already; finding that out costs one pass.
   void sort_batch() {
-    if (!std::is_sorted(records_.begin(), records_.end(), Less())) {
-      std::sort(records_.begin(), records_.end(), Less());
+    if (!std::ranges::is_sorted(records_, Less())) {
+      std::ranges::sort(records_, Less());
     }
   }
   void spill() {

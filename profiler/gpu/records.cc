@@ -160,9 +160,7 @@ const ElementType* element_type(std::string_view dtype) {
                                                        {"unsignedint", 4, ""}}};
   std::string letters = letters_lower(dtype);
   if (letters.starts_with("nccl")) letters.erase(0, 4);
-  const auto* found = std::find_if(kTypes.begin(), kTypes.end(), [&](const ElementType& type) {
-    return type.letters == letters;
-  });
+  const auto* found = std::ranges::find(kTypes, letters, &ElementType::letters);
   return found == kTypes.end() ? nullptr : found;
 }
 
@@ -181,7 +179,7 @@ std::string_view weight_dtype(std::string_view dtype) {
 
 uint32_t OperandTable::add(std::string_view dims, std::string_view types) {
   // "[[], [], []]" has no shape; a digit must be in it.
-  if (std::none_of(dims.begin(), dims.end(), [](char c) { return c >= '0' && c <= '9'; })) return 0;
+  if (std::ranges::none_of(dims, [](char c) { return c >= '0' && c <= '9'; })) return 0;
   key_.assign(dims);
   key_ += '\n';
   key_ += types;

@@ -258,8 +258,7 @@ void AccessWriter::take_from_capture(OperandUse& use) {
 void AccessWriter::write_inferred() {
   const double rate_bytes_per_ns =
       kReachedBandwidth * 1e-9 * static_cast<double>(process_.bandwidth_bytes_per_s.value_or(0));
-  std::stable_sort(inferred_.begin(), inferred_.end(),
-                   [](const Inferred& a, const Inferred& b) { return a.key < b.key; });
+  std::ranges::stable_sort(inferred_, {}, &Inferred::key);
   for (size_t first = 0; first < inferred_.size();) {
     size_t last = first;
     std::vector<int64_t> durations;

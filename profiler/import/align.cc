@@ -91,7 +91,7 @@ std::vector<Alignment> align_clocks(TraceDb& db, const std::vector<ProcessId>& p
       } else {
         for (int64_t& difference : differences) difference += std::abs(offset_ns);
       }
-      alignment.residual_max_ns = *std::max_element(differences.begin(), differences.end());
+      alignment.residual_max_ns = *std::ranges::max_element(differences);
     }
     result.push_back(alignment);
   }

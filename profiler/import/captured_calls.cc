@@ -86,9 +86,8 @@ CapturedGraphs ProcessBuilder::take_captures() {
       call.multiplies = product.has_value();
       if (product) ++votes[product->m];
     }
-    const auto most =
-        std::max_element(votes.begin(), votes.end(),
-                         [](const auto& a, const auto& b) { return a.second < b.second; });
+    const auto most = std::ranges::max_element(
+        votes, [](const auto& a, const auto& b) { return a.second < b.second; });
     if (most != votes.end()) graph.tokens = most->first;
   }
   std::erase_if(captured_, [](const CapturedGraph& graph) { return graph.calls.empty(); });
@@ -102,10 +101,9 @@ void ProcessBuilder::note_replayed(const std::vector<GpuActivity>& group) {
   replayed_nodes_ += group.size();
   std::vector<uint32_t> order(group.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint32_t>(i);
-  const bool numbered = std::all_of(group.begin(), group.end(), [](const GpuActivity& activity) {
-    return activity.graph_node != gpu::kNoNode;
-  });
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+  const bool numbered = std::ranges::all_of(
+      group, [](const GpuActivity& activity) { return activity.graph_node != gpu::kNoNode; });
+  std::ranges::stable_sort(order, [&](uint32_t a, uint32_t b) {
     return numbered ? group[a].graph_node < group[b].graph_node
                     : group[a].start_ns < group[b].start_ns;
   });

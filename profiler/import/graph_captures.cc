@@ -77,8 +77,7 @@ Calls by_place(const ReplayedGraph& replay, const CapturedGraph& graph) {
     ++products;
     agreeing += calls[i]->multiplies ? 1 : 0;
   }
-  const bool multiplies = std::any_of(graph.calls.begin(), graph.calls.end(),
-                                      [](const CapturedCall& call) { return call.multiplies; });
+  const bool multiplies = std::ranges::any_of(graph.calls, &CapturedCall::multiplies);
   if (multiplies &&
       static_cast<double>(agreeing) < kLeastAgreement * static_cast<double>(products)) {
     return {};
@@ -87,10 +86,9 @@ Calls by_place(const ReplayedGraph& replay, const CapturedGraph& graph) {
 }
 
 bool alike(const CapturedGraph& a, const CapturedGraph& b) {
-  return std::equal(a.calls.begin(), a.calls.end(), b.calls.begin(), b.calls.end(),
-                    [](const CapturedCall& x, const CapturedCall& y) {
-                      return x.operands == y.operands && x.op_name == y.op_name;
-                    });
+  return std::ranges::equal(a.calls, b.calls, [](const CapturedCall& x, const CapturedCall& y) {
+    return x.operands == y.operands && x.op_name == y.op_name;
+  });
 }
 
 // By node of the replay; empty when the graph is another one.

@@ -134,8 +134,7 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
       read_kineto([&] { return open_bytes(path); }, file, options_.partial, db_, rules_);
   if (!result.damage.empty())
     summary_.warnings.push_back(result.damage + "; what came before was imported");
-  const bool captures = std::any_of(result.processes.begin(), result.processes.end(),
-                                    [](const auto& each) { return each->captures_graphs(); });
+  const bool captures = std::ranges::any_of(result.processes, &ProcessBuilder::captures_graphs);
   if (result.activities == 0 && captures && options_.files.size() == 1) {
     throw input_error(
         "{}: graphs are captured in it, and nothing runs: give the trace of their replays with it",
@@ -171,8 +170,7 @@ void Importer::read_kineto_file(const std::filesystem::path& path) {
   if (result.frames_left_out != 0) {
     db_.set_meta("python_frames_left_out", std::to_string(result.frames_left_out));
   }
-  const bool mostly = std::any_of(result.processes.begin(), result.processes.end(),
-                                  [](const auto& each) { return each->mostly_captures(); });
+  const bool mostly = std::ranges::any_of(result.processes, &ProcessBuilder::mostly_captures);
   const bool apart = mostly && !result.replays && options_.files.size() > 1;
   if (result.processes.size() > 1) {
     summary_.notes.push_back(fmt::format("{}: holds {} ranks", file, result.processes.size()));
@@ -254,10 +252,9 @@ void Importer::check_ranks() {
       shown < missing.size() ? ", ..." : "");
   // One rank alone is what people usually have, and enough for a plan. Some of several is a
   // mistake.
-  const bool one_file =
-      std::all_of(processes_.begin(), processes_.end(), [&](const ImportedProcess& process) {
-        return process.source_file == processes_.front().source_file;
-      });
+  const bool one_file = std::ranges::all_of(processes_, [&](const ImportedProcess& process) {
+    return process.source_file == processes_.front().source_file;
+  });
   if (!one_file && !options_.partial) {
     throw input_error(
         "the run has {} ranks but rank {} is missing; give all files, or use --partial",
@@ -377,7 +374,7 @@ ImportSummary Importer::run() {
   std::vector<Format> formats;
   for (const auto& path : options_.files) formats.push_back(format_of(path));
   // What a log says of collectives may tell steps apart: they are found once it was used.
-  const bool logs = std::count(formats.begin(), formats.end(), Format::inspector) != 0;
+  const bool logs = std::ranges::count(formats, Format::inspector) != 0;
   early_steps_ = logs ? nullptr : &step_names_;
   for (size_t i = 0; i < formats.size(); ++i) {
     const auto& path = options_.files[i];

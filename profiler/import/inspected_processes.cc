@@ -43,9 +43,8 @@ std::vector<std::vector<InspectedProcess>> inspected_by(
     for (auto& [i, process] : inspected) {
       // Of one communicator in one log only one rank may be this process.
       const auto& own = process.communicators;
-      const bool several = std::any_of(own.begin(), own.end(), [&](const auto* each) {
-        return each->rank != own.front()->rank;
-      });
+      const bool several = std::ranges::any_of(
+          own, [&](const auto* each) { return each->rank != own.front()->rank; });
       if (processes[i].rank || !several) all.push_back(std::move(process));
     }
   }

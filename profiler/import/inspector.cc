@@ -189,7 +189,7 @@ std::vector<Assignment> assign(const std::vector<Recorded>& trace,
   if (by_function) {
     functions.clear();
     for (const Recorded& recorded : trace) {
-      if (std::find(functions.begin(), functions.end(), recorded.function) == functions.end()) {
+      if (std::ranges::find(functions, recorded.function) == functions.end()) {
         functions.push_back(recorded.function);
       }
     }
@@ -264,8 +264,7 @@ InspectorLog read_inspector(ByteSource& source, const std::string& file, bool pa
   }
   if (!source.damage().empty() && !partial) throw input_error("{}: {}", file, source.damage());
   for (InspectedCommunicator& each : log.communicators) {
-    std::stable_sort(each.collectives.begin(), each.collectives.end(),
-                     [](const auto& a, const auto& b) { return a.sequence < b.sequence; });
+    std::ranges::stable_sort(each.collectives, {}, &InspectedCollective::sequence);
   }
   return log;
 }

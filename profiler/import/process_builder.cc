@@ -100,7 +100,7 @@ std::vector<ImportedProcess> ProcessBuilder::finish(int64_t base_ns, StepNames* 
 }
 
 bool ProcessBuilder::all_devices_alike() const {
-  return !devices.empty() && std::all_of(devices.begin(), devices.end(), [&](const auto& entry) {
+  return !devices.empty() && std::ranges::all_of(devices, [&](const auto& entry) {
     return entry.second.name == devices.begin()->second.name;
   });
 }
@@ -195,7 +195,7 @@ void ProcessBuilder::match_launches(LaunchedSorter& out) {
 // because streams interleave differently from replay to replay; replays with the same sequence of
 // kernels are the same graph.
 void ProcessBuilder::number_replay(std::vector<GpuActivity>& group) {
-  std::stable_sort(group.begin(), group.end(), ByStream());
+  std::ranges::stable_sort(group, ByStream());
   uint64_t signature = group.size();
   for (const GpuActivity& activity : group) signature = mixed_hash(signature, activity.name);
   const auto [entry, fresh] =

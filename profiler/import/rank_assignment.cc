@@ -64,9 +64,8 @@ void Ranks::by_files() {
     names.push_back(rank_in_file_name(std::filesystem::path(file).filename().string()));
     unnamed.push_back(&processes);
   }
-  const bool alike = std::all_of(unnamed.begin(), unnamed.end(), [&](const auto* processes) {
-    return processes->size() == unnamed.front()->size();
-  });
+  const bool alike = std::ranges::all_of(
+      unnamed, [&](const auto* processes) { return processes->size() == unnamed.front()->size(); });
   if (!alike) return;
   const std::vector<int64_t> ranks = ranks_of(names);
   for (size_t i = 0; i < ranks.size(); ++i) {

@@ -72,7 +72,7 @@ RankName rank_in_label(std::string_view label) {
   }
   while (rest.size() > 2) {
     const std::string dimension(rest.substr(0, 2));
-    if (std::find(kDimensions.begin(), kDimensions.end(), dimension) == kDimensions.end()) break;
+    if (std::ranges::find(kDimensions, dimension) == kDimensions.end()) break;
     rest.remove_prefix(2);
     if (rest.starts_with("_rank") || rest.starts_with(" rank")) rest.remove_prefix(5);
     if (!rest.empty() && kSeparators.find(rest.front()) != std::string_view::npos) {
@@ -119,8 +119,8 @@ std::vector<int64_t> ranks_of(const std::vector<RankName>& names) {
     }
     if (numbers.empty()) continue;
     if (numbers.size() != names.size()) return {};
-    const bool agree = std::all_of(numbers.begin(), numbers.end(),
-                                   [&](int64_t number) { return number == numbers.front(); });
+    const bool agree =
+        std::ranges::all_of(numbers, [&](int64_t number) { return number == numbers.front(); });
     const bool is_tp = dimension == std::string_view("tp");
     if (agree && !is_tp && numbers.front() == 0) continue;
     // All in one place other than the first: how many ranks come before it is not known.

@@ -87,8 +87,7 @@ void add_operators(const TraceDb& db, ProcessId process, ProcessSummary& out) {
   for (const auto& [name, each] : classes) {
     out.classes.push_back({name, each.count, each.busy.sum_ns()});
   }
-  std::stable_sort(out.classes.begin(), out.classes.end(),
-                   [](const ClassTime& a, const ClassTime& b) { return a.busy_ns > b.busy_ns; });
+  std::ranges::stable_sort(out.classes, std::ranges::greater(), &ClassTime::busy_ns);
 }
 
 void add_collectives(const TraceDb& db, ProcessId process, ProcessSummary& out) {
@@ -121,8 +120,7 @@ void add_collectives(const TraceDb& db, ProcessId process, ProcessSummary& out) 
     group.row.max_ns = quantile(group.durations, 1);
     sorted.push_back(std::move(group));
   }
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [](const Group& a, const Group& b) { return a.sum > b.sum; });
+  std::ranges::stable_sort(sorted, std::ranges::greater(), &Group::sum);
   for (Group& group : sorted) out.collectives.push_back(std::move(group.row));
 }
 

@@ -155,8 +155,7 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
   const auto key = [&](const Ranked& entry) {
     return entry.saved_ns >= kAsGood * best_ns ? best_ns : entry.saved_ns;
   };
-  std::stable_sort(ranked.begin(), ranked.end(),
-                   [&](const Ranked& a, const Ranked& b) { return key(a) > key(b); });
+  std::ranges::stable_sort(ranked, std::ranges::greater(), key);
   std::vector<PrefetchMethod> methods;
   methods.reserve(ranked.size());
   for (const Ranked& entry : ranked) methods.push_back(entry.method);
@@ -252,7 +251,7 @@ namespace {
 void put_survivor_first(const CalibrationSamples& samples, std::vector<PrefetchMethod>& methods) {
   if (samples.methods.empty()) return;
   const MethodSamples& survivor = samples.methods[samples.survivor];
-  const auto at = std::find_if(methods.begin(), methods.end(), [&](const PrefetchMethod& method) {
+  const auto at = std::ranges::find_if(methods, [&](const PrefetchMethod& method) {
     return method.name == survivor.name && method.placement == survivor.placement;
   });
   if (at != methods.end()) std::rotate(methods.begin(), at, at + 1);

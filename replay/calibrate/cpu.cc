@@ -388,7 +388,7 @@ bool CpuCalibration::measured_enough(int64_t spent_ns) {
     if (!enough && periods > periods_asked_) {
       periods_asked_ = periods;
       const auto of_hosts = by_host(rounds_);
-      enough = std::all_of(of_hosts.begin(), of_hosts.end(), [](const auto& rounds) {
+      enough = std::ranges::all_of(of_hosts, [](const auto& rounds) {
         return unsteady_reason(rounds, device_from(pooled(rounds)), kAgreement).empty();
       });
     }

@@ -67,10 +67,9 @@ std::vector<Figure> figures_of(const DeviceModel& device, const CalibrationSampl
     figures.push_back({"slowdown_per_byte_ns", device.slowdown_per_byte_ns, n});
   }
   for (const PrefetchMethod& method : device.methods) {
-    const auto timed = std::find_if(
-        samples.methods.begin(), samples.methods.end(), [&](const MethodSamples& candidate) {
-          return candidate.name == method.name && candidate.placement == method.placement;
-        });
+    const auto timed = std::ranges::find_if(samples.methods, [&](const MethodSamples& candidate) {
+      return candidate.name == method.name && candidate.placement == method.placement;
+    });
     figures.push_back({method_figure(method, "bandwidth_bytes_per_s"), method.bandwidth_bytes_per_s,
                        timed->fetch_ns.size()});
     figures.push_back({method_figure(method, "hit_read_bandwidth_bytes_per_s"),
@@ -79,9 +78,8 @@ std::vector<Figure> figures_of(const DeviceModel& device, const CalibrationSampl
                        static_cast<double>(method.start_latency_ns), timed->latency_ns.size()});
   }
   for (const SurvivalPoint& point : device.survival) {
-    const auto timed = std::find_if(
-        samples.survival.begin(), samples.survival.end(),
-        [&](const FootprintSamples& sized) { return sized.bytes == point.footprint_bytes; });
+    const auto timed =
+        std::ranges::find(samples.survival, point.footprint_bytes, &FootprintSamples::bytes);
     figures.push_back({fmt::format("survival/{}/hit_fraction", point.footprint_bytes),
                        point.hit_fraction, timed->read_ns.size()});
   }
@@ -165,8 +163,7 @@ double clock_range(const CalibrationSamples& samples) {
 }
 
 double value_of(const std::vector<Figure>& figures, const std::string& name) {
-  const auto at = std::find_if(figures.begin(), figures.end(),
-                               [&](const Figure& figure) { return figure.name == name; });
+  const auto at = std::ranges::find(figures, name, &Figure::name);
   return at == figures.end() ? 0 : at->value;  // 0: a method that gains nothing in this half
 }
 

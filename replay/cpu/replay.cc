@@ -67,8 +67,8 @@ Seat seat_of(const Ranks& ranks, const CpuPlan& plan, const HostCores& host) {
 
 bool any_core_twice(const Ranks& ranks, const HostCores& host, int cpu) {
   std::vector<std::string> seats = ranks.all_texts(fmt::format("{}:{}", host.host, cpu));
-  std::sort(seats.begin(), seats.end());
-  return std::adjacent_find(seats.begin(), seats.end()) != seats.end();
+  std::ranges::sort(seats);
+  return std::ranges::adjacent_find(seats) != seats.end();
 }
 
 std::map<std::string, std::string> meta_of(const ReplayJob& job, const CpuPlan& plan,

@@ -117,7 +117,7 @@ GpuAddress CudaDevice::allocate(int64_t bytes) {
 void CudaDevice::make_chain(GpuAddress address, int64_t bytes, uint64_t seed) {
   const auto lines = static_cast<uint64_t>(std::max<int64_t>(bytes, 0)) / kLineBytes;
   const bool inside =
-      std::any_of(allocations_.begin(), allocations_.end(), [&](const GpuRange& allocation) {
+      std::ranges::any_of(allocations_, [&](const GpuRange& allocation) {
         return address >= allocation.address && bytes <= allocation.bytes &&
                address - allocation.address <= static_cast<uint64_t>(allocation.bytes - bytes);
       });

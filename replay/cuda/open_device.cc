@@ -91,9 +91,9 @@ GpuFacts facts_of(int ordinal, Nvml& nvml) {
 std::vector<int64_t> own_pids(const std::vector<int64_t>& before,
                               const std::vector<int64_t>& after) {
   std::vector<int64_t> own{::getpid()};
-  if (std::find(after.begin(), after.end(), own[0]) != after.end()) return own;
+  if (std::ranges::find(after, own[0]) != after.end()) return own;
   for (const int64_t pid : after) {
-    if (std::find(before.begin(), before.end(), pid) == before.end()) own.push_back(pid);
+    if (std::ranges::find(before, pid) == before.end()) own.push_back(pid);
   }
   return own;
 }

@@ -29,7 +29,7 @@ Group group_of(std::span<const double> values) {
 
 std::optional<SmSplit> split_sms(std::span<const double> latencies) {
   std::vector<double> sorted(latencies.begin(), latencies.end());
-  std::sort(sorted.begin(), sorted.end());
+  std::ranges::sort(sorted);
   const size_t least = std::max<size_t>(2, (sorted.size() + 3) / 4);
   if (sorted.size() < 2 * least || sorted.front() <= 0) return std::nullopt;
   size_t cut = 0;

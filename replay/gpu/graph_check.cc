@@ -89,7 +89,7 @@ class NodeCheck {
             "has a range that is not aligned to 16 bytes");
     require(range.bytes > 0, "has an empty range");
     const bool inside =
-        std::any_of(allocations_.begin(), allocations_.end(), [&](const GpuRange& allocation) {
+        std::ranges::any_of(allocations_, [&](const GpuRange& allocation) {
           const auto bytes = static_cast<GpuAddress>(allocation.bytes);
           const auto touched = static_cast<GpuAddress>(touched_bytes);
           return range.address >= allocation.address && touched <= bytes &&

@@ -95,8 +95,8 @@ int64_t memory_of(const StepProgram& program, const GpuPlan& plan) {
 void add_overlap(const ReplayJob& job, const DeviceModel* fits, GpuPlan& plan) {
   const OverlapChunks chunks =
       overlap_chunks(job.rank_program, fits, job.schedule.ranks, plan.rules.nccl);
-  const bool any = std::any_of(job.rank_program.ops.begin(), job.rank_program.ops.end(),
-                               [](const ProgramOp& op) { return op.collective.has_value(); });
+  const bool any = std::ranges::any_of(
+      job.rank_program.ops, [](const ProgramOp& op) { return op.collective.has_value(); });
   plan.overlapped = chunks.split;
   if (chunks.split == 0) {
     if (any) plan.warnings.push_back(fmt::format("no arm overlap: {}", chunks.why_not));
@@ -110,8 +110,7 @@ void add_overlap(const ReplayJob& job, const DeviceModel* fits, GpuPlan& plan) {
   ReplayArm arm;
   arm.name = "overlap";
   arm.kind = ArmKind::overlap;
-  const auto hot = std::find_if(plan.arms.begin(), plan.arms.end(),
-                                [](const ReplayArm& each) { return each.kind == ArmKind::hot; });
+  const auto hot = std::ranges::find(plan.arms, ArmKind::hot, &ReplayArm::kind);
   plan.arms.insert(hot == plan.arms.end() ? hot : hot + 1, arm);
 }
 
@@ -140,8 +139,8 @@ GpuPlan plan_for_gpu(const ReplayJob& job, const ReplayRequest& request, const G
   for (const ProgramOp& op : job.rank_program.ops) {
     if (product_of(op, plan.rules)) ++plan.products;
   }
-  const bool any = std::any_of(job.rank_program.ops.begin(), job.rank_program.ops.end(),
-                               [](const ProgramOp& op) { return op.gemm.has_value(); });
+  const bool any = std::ranges::any_of(job.rank_program.ops,
+                                       [](const ProgramOp& op) { return op.gemm.has_value(); });
   if (any && plan.rules.multiplies.empty()) {
     plan.warnings.push_back(
         "matrix products are read as plain bytes: cuBLASLt is missing (PRESERVE_CUBLASLT or "

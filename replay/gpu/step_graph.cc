@@ -326,7 +326,7 @@ std::optional<GpuElement> product_of(const ProgramOp& op, const GraphRules& rule
   if (!op.gemm || communicates(op)) return std::nullopt;
   const std::optional<GpuElement> element = find_word<GpuElement>(kGpuElementWords, op.gemm->dtype);
   const auto& can = rules.multiplies;
-  if (!element || std::find(can.begin(), can.end(), *element) == can.end()) return std::nullopt;
+  if (!element || std::ranges::find(can, *element) == can.end()) return std::nullopt;
   if (op.weights.front().offset_bytes % static_cast<int64_t>(kAlignment) != 0) return std::nullopt;
   const StepGemm& shape = *op.gemm;
   if (shape.n % kProductRows != 0 || shape.k % kProductRows != 0) return std::nullopt;

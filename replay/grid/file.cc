@@ -23,9 +23,9 @@ constexpr const char* kCellFolder = "cell-";
 
 void require_cells(const TraceDb& db, const std::vector<GridCell>& there,
                    const std::vector<GridCell>& wanted) {
-  const bool same = std::equal(
-      there.begin(), there.end(), wanted.begin(), wanted.end(),
-      [](const GridCell& a, const GridCell& b) { return a.id == b.id && a.key == b.key; });
+  const bool same = std::ranges::equal(there, wanted, [](const GridCell& a, const GridCell& b) {
+    return a.id == b.id && a.key == b.key;
+  });
   if (!same) {
     throw input_error("{}: its cells are not those of its selection: pass -f to begin anew",
                       db.file());
@@ -56,8 +56,7 @@ GridFile::GridFile(const fs::path& path, const SweepIdentity& identity,
 }
 
 size_t GridFile::place_of(int64_t id) const {
-  const auto place = std::find_if(cells_.begin(), cells_.end(),
-                                  [id](const GridCell& cell) { return cell.id == id; });
+  const auto place = std::ranges::find(cells_, id, &GridCell::id);
   if (place == cells_.end()) throw internal_error("no cell {} in the grid", id);
   return static_cast<size_t>(place - cells_.begin());
 }
@@ -79,9 +78,8 @@ void GridFile::require_same_place(const MeasuredOn& where) const {
 void GridFile::record(const CellRun& run) {
   if (run.where) require_same_place(*run.where);
   cells_[place_of(run.cell.id)] = run.cell;
-  const bool all = std::none_of(cells_.begin(), cells_.end(), [](const GridCell& cell) {
-    return cell.status == CellStatus::pending;
-  });
+  const bool all = std::ranges::none_of(
+      cells_, [](const GridCell& cell) { return cell.status == CellStatus::pending; });
   db_->transaction([&] {
     update_cell(*db_, run.cell);
     if (run.where) {

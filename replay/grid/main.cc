@@ -185,8 +185,8 @@ class GridRun {
     std::vector<GridCell> cells = file_.cells();
     // A run that is stopped early has the cells that the headline mean is over; the cells
     // keep their places in the file.
-    std::stable_partition(cells.begin(), cells.end(),
-                          [](const GridCell& cell) { return small_and_parallel(cell.key); });
+    std::ranges::stable_partition(
+        cells, [](const GridCell& cell) { return small_and_parallel(cell.key); });
     std::vector<CellRange> missing;
     for (const GridCell& cell : cells) {
       if (wanted(cell)) missing.push_back({cell.id, cell.id});
@@ -269,9 +269,8 @@ class GridRun {
   }
 
   const fs::path& model_of(const GridCell& cell) const {
-    const auto found = std::find_if(models_.begin(), models_.end(), [&](const GridModel& model) {
-      return model.name == cell.key.model;
-    });
+    const auto found = std::ranges::find_if(
+        models_, [&](const GridModel& model) { return model.name == cell.key.model; });
     if (found == models_.end()) throw internal_error("no model {}", cell.key.model);
     return found->path;
   }
@@ -287,8 +286,7 @@ class GridRun {
 };
 
 int64_t count(const std::vector<GridCell>& cells, CellStatus status) {
-  return std::count_if(cells.begin(), cells.end(),
-                       [&](const GridCell& cell) { return cell.status == status; });
+  return std::ranges::count(cells, status, &GridCell::status);
 }
 
 void say_resumed(Console& console, const Arguments& arguments, const std::vector<GridCell>& cells) {

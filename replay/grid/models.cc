@@ -32,7 +32,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
   }
-  std::sort(names.begin(), names.end());
+  std::ranges::sort(names);
   return names;
 }
 
@@ -65,8 +65,8 @@ std::vector<GridModel> find_models(const std::vector<std::string>& wanted, const
   std::vector<std::string> words = wanted;
   if (words.empty()) words = folder.empty() ? paper_models() : names_in(folder);
   if (words.empty()) throw usage_error("--models {}: holds no .json file", folder.string());
-  const bool needs_folder = std::any_of(words.begin(), words.end(),
-                                        [](const std::string& word) { return !is_path(word); });
+  const bool needs_folder =
+      std::ranges::any_of(words, [](const std::string& word) { return !is_path(word); });
   const fs::path place = folder.empty() && needs_folder ? shipped_models() : folder;
   std::vector<GridModel> models;
   for (const std::string& word : words) {

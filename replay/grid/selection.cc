@@ -30,7 +30,7 @@ constexpr std::array kTypes{TypeRate{"fp16", &DeviceModel::flops_fp16_per_s},
                             TypeRate{"int8", &DeviceModel::flops_int8_per_s}};
 
 bool has_rate(const DeviceModel& device, const std::string& dtype) {
-  return std::any_of(kTypes.begin(), kTypes.end(), [&](const TypeRate& type) {
+  return std::ranges::any_of(kTypes, [&](const TypeRate& type) {
     return dtype == type.name && device.*(type.flops_per_s) > 0;
   });
 }
@@ -76,7 +76,7 @@ GridSelection parse_selection(const std::vector<std::string>& words) {
       }
     }
     if (!keys.insert(key).second) throw usage_error("{}= is given twice", printable(key));
-    if (std::find(parts.begin(), parts.end(), "") != parts.end()) {
+    if (std::ranges::find(parts, "") != parts.end()) {
       throw usage_error("{}: an empty value", printable(word));
     }
     if (parts.empty()) {
@@ -93,8 +93,8 @@ GridSelection parse_selection(const std::vector<std::string>& words) {
       selection.contexts = parse_counts(key, parts, kMostContext);
     } else if (key == "dtype") {
       selection.dtypes = parts;
-      std::replace(selection.dtypes.begin(), selection.dtypes.end(), std::string("bf16"),
-                   std::string("fp16"));  // of the same size and rate
+      std::ranges::replace(selection.dtypes, std::string("bf16"),
+                           std::string("fp16"));  // of the same size and rate
     } else {
       throw usage_error("'{}': the keys are models, tp, batch, context and dtype", printable(word));
     }
@@ -111,8 +111,8 @@ std::vector<std::string> dtypes_for(const GridSelection& selection, const Device
   std::vector<std::string> dtypes = selection.dtypes;
   if (dtypes.empty()) dtypes = {"fp16", has_rate(device, "fp8") ? "fp8" : "int8"};
   for (const std::string& dtype : dtypes) {
-    const auto known = std::find_if(kTypes.begin(), kTypes.end(),
-                                    [&](const TypeRate& type) { return dtype == type.name; });
+    const auto known =
+        std::ranges::find_if(kTypes, [&](const TypeRate& type) { return dtype == type.name; });
     if (known == kTypes.end()) {
       throw usage_error("dtype={}: the types are fp16, fp8 and int8", printable(dtype));
     }

@@ -75,7 +75,7 @@ std::vector<size_t> pass_order(int pass, size_t arms) {
     const size_t zigzag = i % 2 == 1 ? (i + 1) / 2 : arms - i / 2;  // 0 1 n-1 2 n-2 ...
     order[i] = (row + zigzag) % arms;
   }
-  if (pass % 2 == 1) std::reverse(order.begin(), order.end());
+  if (pass % 2 == 1) std::ranges::reverse(order);
   return order;
 }
 
@@ -118,8 +118,8 @@ std::vector<ArmResult> evaluate(const std::vector<MeasuredSample>& samples,
     result.name = arms[arm];
     const std::vector<double> by_pair = counted_by_pair(samples, arm);
     std::vector<double> counted;
-    std::copy_if(by_pair.begin(), by_pair.end(), std::back_inserter(counted),
-                 [](double step_ns) { return step_ns > 0; });
+    std::ranges::copy_if(by_pair, std::back_inserter(counted),
+                         [](double step_ns) { return step_ns > 0; });
     result.counted = static_cast<int64_t>(counted.size());
     result.step_ns = estimated_median(counted, options.level);
     const std::vector<double> ratios = paired_ratios(baseline, by_pair);
@@ -136,7 +136,7 @@ ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector
   result.arms = evaluate(samples, arms, options);
   result.busy = mostly_interrupted(samples);
   const auto arm_named = [&](std::string_view name) {
-    return static_cast<size_t>(std::find(arms.begin(), arms.end(), name) - arms.begin());
+    return static_cast<size_t>(std::ranges::find(arms, name) - arms.begin());
   };
   const size_t prefetch = arm_named(kPrefetchArm), overlap = arm_named("overlap");
   if (prefetch == arms.size()) return result;
@@ -151,7 +151,7 @@ ReplayResult judge(const std::vector<MeasuredSample>& samples, const std::vector
 
 // All arms whose speed decides something: the plan and its rivals, not the explaining arms.
 bool StoppingRule::precise(const std::vector<ArmResult>& results) const {
-  return std::all_of(results.begin(), results.end(), [&](const ArmResult& arm) {
+  return std::ranges::all_of(results, [&](const ArmResult& arm) {
     if (!arm.is_plan()) return true;
     const Interval interval = arm.paired_speedup().interval;
     return arm.pairs >= options_.min_pairs &&

@@ -133,9 +133,8 @@ void judge_savings(const OpTimes& times, const StepProgram& program, const Repla
 
 void add_outcome(const OpTimes& times, const StepProgram& program, const ReplayArm& prefetch,
                  const Schedule& schedule, int64_t recorded_step_ns, ReplayResult& result) {
-  const auto collectives =
-      std::count_if(program.ops.begin(), program.ops.end(),
-                    [](const ProgramOp& op) { return op.collective.has_value(); });
+  const auto collectives = std::ranges::count_if(
+      program.ops, [](const ProgramOp& op) { return op.collective.has_value(); });
   result.recorded_ranks = schedule.ranks;
   result.link_latency_ns = schedule.link_latency_ns;
   result.planned_bytes = prefetch.planned_bytes;

@@ -106,7 +106,7 @@ std::vector<int64_t> evaluate_some(const std::vector<int64_t>& ids, int64_t end_
   some();
   for (std::thread& other : others) other.join();
   if (failure) std::rethrow_exception(failure);
-  std::sort(finished.begin(), finished.end());
+  std::ranges::sort(finished);
   return finished;
 }
 
@@ -154,9 +154,9 @@ bool run_cells(const Ranks& ranks, const std::vector<CellRange>& missing,
       if (!first || i == 0) continue;
       for (const Result& result : work.from_text(note.results)) work.record(result);
     }
-    std::sort(finished.begin(), finished.end());
+    std::ranges::sort(finished);
     for (const int64_t id : dealt) {
-      if (!std::binary_search(finished.begin(), finished.end(), id)) queue.give_back(id);
+      if (!std::ranges::binary_search(finished, id)) queue.give_back(id);
     }
     if (first && work.after_round) work.after_round();
   }

@@ -21,7 +21,7 @@ class LoneCollective final : public RankCollective {
   void run() override {
     const bool moves = buffers_.function != CollectiveFunction::broadcast &&
                        buffers_.function != CollectiveFunction::barrier;
-    if (moves) std::copy(buffers_.send.begin(), buffers_.send.end(), buffers_.receive.begin());
+    if (moves) std::ranges::copy(buffers_.send, buffers_.receive.begin());
   }
   void start() override { run(); }
   bool test() override { return true; }

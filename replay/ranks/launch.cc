@@ -143,8 +143,7 @@ void define_launch_options(CLI::App& app, LaunchOptions& options) {
 
 void check_launch_options(const LaunchOptions& options, const std::vector<std::string>& words) {
   if (options.mpirun.empty()) return;
-  const size_t behind =
-      static_cast<size_t>(words.end() - std::find(words.begin(), words.end(), "--"));
+  const size_t behind = static_cast<size_t>(words.end() - std::ranges::find(words, "--"));
   if (behind != options.mpirun.size() + 1) {
     throw usage_error("unexpected argument {}: options for mpirun go behind --",
                       printable(options.mpirun.front(), 80));

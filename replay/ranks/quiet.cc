@@ -98,8 +98,7 @@ HostLoad look_at_load(int64_t look_ns) {
     load.cores += cores;
     if (cores >= kLeastShownCores) load.processes.push_back({pid, process.name, cores});
   }
-  std::stable_sort(load.processes.begin(), load.processes.end(),
-                   [](const BusyProcess& a, const BusyProcess& b) { return a.cores > b.cores; });
+  std::ranges::stable_sort(load.processes, std::ranges::greater(), &BusyProcess::cores);
   return load;
 }
 

@@ -28,7 +28,7 @@ StepProgram program_of_rank(const TraceDb& db, int64_t rank, const std::vector<i
                             const std::string& schedule_path, ReplayJob& job) {
   const int64_t planned = job.schedule.rank;
   if (rank == planned) return job.program;
-  if (std::find(recorded.begin(), recorded.end(), rank) == recorded.end()) {
+  if (std::ranges::find(recorded, rank) == recorded.end()) {
     job.warnings.push_back(
         fmt::format("rank {} was not recorded; it replays the step of rank {}", rank, planned));
     return job.program;
@@ -89,8 +89,8 @@ ReplayJob load_job(const ReplayRequest& request, std::optional<int64_t> rank) {
 
 int64_t least_time_ns(const ReplayJob& job) {
   constexpr int64_t kPadSteps = 16, kStepsPerArm = 6;
-  const auto collectives = std::count_if(job.program.ops.begin(), job.program.ops.end(),
-                                         [](const ProgramOp& op) { return op.collective; });
+  const auto collectives = std::ranges::count_if(
+      job.program.ops, [](const ProgramOp& op) { return op.collective.has_value(); });
   const int64_t link_ns = checked_mul(collectives, job.schedule.link_latency_ns, "link latency");
   const int64_t steps = kPadSteps + kStepsPerArm * static_cast<int64_t>(job.arms.size());
   return checked_mul(steps, checked_add(job.recorded_step_ns, link_ns, "length of the step"),

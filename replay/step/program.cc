@@ -82,8 +82,7 @@ void add_gemm(const StepOp& op, ProgramOp& out) {
       __builtin_mul_overflow(bytes, op.gemm->k, &bytes)) {
     return;
   }
-  const auto matrix = std::find_if(out.weights.begin(), out.weights.end(),
-                                   [&](const TensorSlice& slice) { return slice.bytes == bytes; });
+  const auto matrix = std::ranges::find(out.weights, bytes, &TensorSlice::bytes);
   if (matrix == out.weights.end()) return;
   std::rotate(out.weights.begin(), matrix, matrix + 1);
   out.gemm = op.gemm;
@@ -120,7 +119,7 @@ ReplayArm arm_of(const Schedule& schedule, const Plan& plan, const std::string& 
     }
     arm.windows.push_back(std::move(out));
   }
-  std::sort(arm.consumers.begin(), arm.consumers.end());
+  std::ranges::sort(arm.consumers);
   arm.consumers.erase(std::unique(arm.consumers.begin(), arm.consumers.end()), arm.consumers.end());
   return arm;
 }
@@ -166,7 +165,7 @@ bool same_operators(const StepProgram& a, const StepProgram& b) {
     return !x.collective || (x.collective->function == y.collective->function &&
                              x.collective->bytes == y.collective->bytes);
   };
-  return std::equal(a.ops.begin(), a.ops.end(), b.ops.begin(), b.ops.end(), same);
+  return std::ranges::equal(a.ops, b.ops, same);
 }
 
 std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& schedule,

@@ -25,17 +25,17 @@ bool is_transport(std::string_view name) {
   constexpr std::array kPrefixes{"OMPI_MCA_btl",  "OMPI_MCA_pml",   "OMPI_MCA_mtl", "OMPI_MCA_coll",
                                  "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "UCX_",         "FI_",
                                  "PSM2_",         "PSM3_",          "HCOLL_"};
-  return std::any_of(kPrefixes.begin(), kPrefixes.end(),
-                     [name](std::string_view prefix) { return name.starts_with(prefix); });
+  return std::ranges::any_of(kPrefixes,
+                             [name](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
 bool names_a_place(std::string_view name) {
   constexpr std::array kWords{"DIR", "PATH", "FILE", "LOG", "MODULE", "LIB", "PRELOAD"};
   std::string upper(name);
-  std::transform(upper.begin(), upper.end(), upper.begin(),
-                 [](unsigned char letter) { return std::toupper(letter); });
-  return std::any_of(kWords.begin(), kWords.end(),
-                     [&](const char* word) { return upper.find(word) != std::string::npos; });
+  std::ranges::transform(upper, upper.begin(),
+                         [](unsigned char letter) { return std::toupper(letter); });
+  return std::ranges::any_of(
+      kWords, [&](const char* word) { return upper.find(word) != std::string::npos; });
 }
 
 bool is_plain(std::string_view value) {

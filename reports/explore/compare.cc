@@ -137,8 +137,7 @@ ExploreComparison compare_explorations(const ExploreReport& before, const Explor
   const auto apart = [](const ExploreChange& cell) {
     return std::fabs(std::log(cell.flow_ratio()));
   };
-  std::stable_sort(comparison.cells.begin(), comparison.cells.end(),
-                   [&](const auto& a, const auto& b) { return apart(a) > apart(b); });
+  std::ranges::stable_sort(comparison.cells, std::ranges::greater(), apart);
   comparison.sentence = sentence_of(comparison);
   return comparison;
 }

@@ -102,9 +102,7 @@ class OtherAxes {
 };
 
 const ExploreCell* cell_at(const ExploreReport& report, int64_t id) {
-  const auto at =
-      std::lower_bound(report.cells.begin(), report.cells.end(), id,
-                       [](const ExploreCell& cell, int64_t wanted) { return cell.id < wanted; });
+  const auto at = std::ranges::lower_bound(report.cells, id, {}, &ExploreCell::id);
   return at != report.cells.end() && at->id == id ? &*at : nullptr;
 }
 
@@ -206,12 +204,10 @@ std::vector<CapacityCurve> capacity_curves(const ExploreReport& report) {
   std::vector<CapacityCurve> out;
   for (auto& entry : curves) {
     CapacityCurve& curve = entry.second;
-    std::stable_sort(curve.cells.begin(), curve.cells.end(),
-                     [](const auto* a, const auto* b) { return a->cache_bytes < b->cache_bytes; });
+    std::ranges::stable_sort(curve.cells, {}, &ExploreCell::cache_bytes);
     if (curve.cells.front()->cache_bytes == curve.cells.back()->cache_bytes) continue;
-    curve.per_area = std::all_of(curve.cells.begin(), curve.cells.end(), [](const auto* cell) {
-      return cell->area_mm2 && *cell->area_mm2 > 0;
-    });
+    curve.per_area = std::ranges::all_of(
+        curve.cells, [](const auto* cell) { return cell->area_mm2 && *cell->area_mm2 > 0; });
     const auto best = [&](double ExploreCell::*step) {
       size_t at = 0;
       for (size_t i = 1; i < curve.cells.size(); ++i) {

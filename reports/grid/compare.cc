@@ -73,9 +73,7 @@ GridComparison compare_grids(const GridReport& before, const GridReport& now) {
     earlier.erase(found);
   }
   comparison.only_before = static_cast<int64_t>(earlier.size());
-  std::stable_sort(
-      comparison.cells.begin(), comparison.cells.end(),
-      [](const CellChange& a, const CellChange& b) { return weight_of(a) > weight_of(b); });
+  std::ranges::stable_sort(comparison.cells, std::ranges::greater(), weight_of);
   comparison.sentence = sentence_of(comparison, before, now);
   return comparison;
 }

@@ -45,7 +45,7 @@ constexpr const char* kMeasuredHeads =
 
 std::string no_columns() {
   const std::string_view heads = kMeasuredHeads;
-  return std::string(static_cast<size_t>(std::count(heads.begin(), heads.end(), ',')), ',');
+  return std::string(static_cast<size_t>(std::ranges::count(heads, ',')), ',');
 }
 
 }  // namespace

@@ -124,8 +124,8 @@ std::string speedups(const std::vector<HeatMap>& maps) {
 
 std::string against_fused(const GridReport& report, const std::vector<HeatMap>& maps) {
   std::string out = html_section("fused", "Against overlapping the collective with its operator");
-  const bool any = std::any_of(report.cells.begin(), report.cells.end(),
-                               [](const GridCell& cell) { return cell.fused.has_value(); });
+  const bool any = std::ranges::any_of(report.cells,
+                                       [](const GridCell& cell) { return cell.fused.has_value(); });
   if (!any) {
     return out +
            "<p>The arm overlap (matrix product in chunks whose allreduces overlap the next chunk) "

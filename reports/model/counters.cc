@@ -57,7 +57,7 @@ std::vector<CounterTotal> summarise_counters(const TraceDb& db) {
   };
   Query counted = db.query(kCounted);
   while (counted.next()) {
-    const auto metric = std::find(kCounterMetrics.begin(), kCounterMetrics.end(), counted.text(2));
+    const auto metric = std::ranges::find(kCounterMetrics, counted.text(2));
     if (metric == kCounterMetrics.end()) continue;
     group_of(counted).metrics[metric - kCounterMetrics.begin()].add(
         counted.integer(3), counted.real(4), counted.real(5), counted.real(6));
@@ -87,9 +87,7 @@ std::vector<CounterTotal> summarise_counters(const TraceDb& db) {
     }
     return bytes;
   };
-  std::stable_sort(totals.begin(), totals.end(), [&](const CounterTotal& a, const CounterTotal& b) {
-    return moved(a) > moved(b);
-  });
+  std::ranges::stable_sort(totals, std::ranges::greater(), moved);
   if (totals.size() > kRows) totals.resize(kRows);
   return totals;
 }

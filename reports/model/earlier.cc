@@ -151,7 +151,7 @@ std::vector<OperatorChange> compare_operators(const Run& before, const Run& now)
     std::tie(change.name, change.kind) = key;
     rows.push_back(std::move(change));
   }
-  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+  std::ranges::stable_sort(rows, [](const auto& a, const auto& b) {
     return std::llabs(a.dur_ns.difference()) > std::llabs(b.dur_ns.difference());
   });
   return rows;
@@ -183,9 +183,8 @@ std::vector<WindowChange> compare_windows(const Run& before, const Run& now) {
 std::vector<SpeedupChange> compare_speedups(const Run& before, const Run& now) {
   std::vector<SpeedupChange> rows;
   for (const auto& after : now.speedups) {
-    const auto earlier =
-        std::find_if(before.speedups.begin(), before.speedups.end(),
-                     [&](const auto& other) { return other.first == after.first; });
+    const auto earlier = std::ranges::find_if(
+        before.speedups, [&](const auto& other) { return other.first == after.first; });
     if (earlier == before.speedups.end()) continue;
     SpeedupChange change{after.first, earlier->second, after.second, "undecided"};
     if (change.after.low > change.before.high) change.word = "higher";

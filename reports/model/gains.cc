@@ -26,7 +26,7 @@ std::vector<OperatorGain> operator_gains(const Scenario& scenario) {
   std::vector<OperatorGain> rows;
   rows.reserve(gains.size());
   for (auto& [key, gain] : gains) rows.push_back(std::move(gain));
-  std::stable_sort(rows.begin(), rows.end(), [](const OperatorGain& a, const OperatorGain& b) {
+  std::ranges::stable_sort(rows, [](const OperatorGain& a, const OperatorGain& b) {
     return std::llabs(a.saved_ns()) > std::llabs(b.saved_ns());
   });
   return rows;

@@ -20,10 +20,7 @@ struct Advice {
 };
 
 const Window* dearest(const PlanView& plan) {
-  const auto window = std::max_element(
-      plan.windows.begin(), plan.windows.end(), [](const Window& a, const Window& b) {
-        return a.shadow_price_ns_per_mib < b.shadow_price_ns_per_mib;
-      });
+  const auto window = std::ranges::max_element(plan.windows, {}, &Window::shadow_price_ns_per_mib);
   if (window == plan.windows.end() || window->shadow_price_ns_per_mib <= 0) return nullptr;
   return &*window;
 }
@@ -92,12 +89,12 @@ Advice best_advice(const Scenario& scenario, const std::string& verdict) {
   if (verdict == "SLOW") {
     const std::string without = "Not applying this plan: the program is faster without it.";
     if (candidates.empty()) return {without + " preserve-tune --measure tries other plans.", 0};
-    Advice best = *std::max_element(candidates.begin(), candidates.end(), worth_more);
+    Advice best = *std::ranges::max_element(candidates, worth_more);
     return {without + " " + best.text, best.worth_ns};
   }
   candidates.push_back(longer_windows(scenario.plan));
   candidates.push_back(larger_cache(scenario.plan));
-  Advice best = *std::max_element(candidates.begin(), candidates.end(), worth_more);
+  Advice best = *std::ranges::max_element(candidates, worth_more);
   const int64_t to_all_hot_ns = scenario.plan.prefetch_step_ns - scenario.plan.all_hot_step_ns;
   if (best.worth_ns > to_all_hot_ns / kLittle) return best;
   if (to_all_hot_ns <= 0) return {"Nothing: the step is at its bound.", 0};
@@ -140,8 +137,8 @@ std::string reason_of(const Scenario& scenario, const std::string& verdict) {
   const std::string plan =
       fmt::format("{} fetched per step under {} of {} windows; predicted: {}.",
                   format_size(scenario.plan.prefetched_bytes),
-                  std::count_if(scenario.plan.windows.begin(), scenario.plan.windows.end(),
-                                [](const Window& w) { return w.used_bytes > 0; }),
+                  std::ranges::count_if(scenario.plan.windows,
+                                        [](const Window& w) { return w.used_bytes > 0; }),
                   scenario.plan.windows.size(), describe_speedup(scenario.plan.speedup));
   return verdict == "SLOW" ? plan + loss_of(scenario) : plan;
 }
@@ -163,9 +160,8 @@ int rank_of(const Scenario& scenario) {
 }
 
 Headline headline_of(const std::vector<const Scenario*>& group) {
-  const Scenario& best = **std::max_element(
-      group.begin(), group.end(),
-      [](const Scenario* a, const Scenario* b) { return rank_of(*a) < rank_of(*b); });
+  const Scenario& best = **std::ranges::max_element(
+      group, [](const Scenario* a, const Scenario* b) { return rank_of(*a) < rank_of(*b); });
   Headline headline;
   headline.label = best.label;
   headline.basis = rank_of(best) == 2 ? "applied" : rank_of(best) == 1 ? "replayed" : "predicted";

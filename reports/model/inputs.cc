@@ -65,8 +65,8 @@ std::vector<InputSet>::iterator replayed_on(std::vector<InputSet>& runs,
     const TraceDb db = TraceDb::open(replay.path);
     if (db.meta("schedule_sha256") != schedule.sha256) continue;
     const std::string trace = db.meta("trace_sha256");
-    const auto run = std::find_if(runs.begin(), runs.end(),
-                                  [&](const InputSet& set) { return set.trace.sha256 == trace; });
+    const auto run =
+        std::ranges::find_if(runs, [&](const InputSet& set) { return set.trace.sha256 == trace; });
     if (run != runs.end()) return run;
   }
   return runs.end();
@@ -76,9 +76,8 @@ void add_schedule(std::vector<InputSet>& runs, const std::vector<InputFile>& rep
                   ScheduleInput input) {
   auto run = replayed_on(runs, replays, input.file);
   if (run == runs.end()) {
-    run = std::find_if(runs.begin(), runs.end(), [&](const InputSet& set) {
-      return set.trace.sha256 == input.schedule.trace_sha256;
-    });
+    run = std::ranges::find_if(
+        runs, [&](const InputSet& set) { return set.trace.sha256 == input.schedule.trace_sha256; });
   } else if (run->trace.sha256 != input.schedule.trace_sha256) {
     const TraceDb db = TraceDb::open(run->trace.path);
     move_to(fold_planned(db, planned_step(input.schedule)), input.file.path, input.schedule);
@@ -96,9 +95,8 @@ void add_replay(std::vector<InputSet>& runs, InputFile file) {
   const TraceDb db = TraceDb::open(file.path);
   const std::string digest = clean(db.meta("schedule_sha256"));
   for (InputSet& run : runs) {
-    const auto found =
-        std::find_if(run.schedules.begin(), run.schedules.end(),
-                     [&](const ScheduleInput& s) { return s.file.sha256 == digest; });
+    const auto found = std::ranges::find_if(
+        run.schedules, [&](const ScheduleInput& s) { return s.file.sha256 == digest; });
     if (found == run.schedules.end()) continue;
     const int64_t planned_ns = found->schedule.link_latency_ns;
     const int64_t replayed_ns = read_result(db).link_latency_ns;

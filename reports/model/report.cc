@@ -158,17 +158,14 @@ void add_scenarios(const InputSet& inputs, Report& report) {
 void merge_warnings(std::vector<Warning>& warnings) {
   std::vector<Warning> merged;
   for (Warning& warning : warnings) {
-    const auto same = std::find_if(merged.begin(), merged.end(), [&](const Warning& other) {
-      return other.text == warning.text;
-    });
+    const auto same = std::ranges::find(merged, warning.text, &Warning::text);
     if (same == merged.end()) {
       merged.push_back(std::move(warning));
     } else if (std::string_view(same->source).find(warning.source) == std::string_view::npos) {
       same->source += fmt::format(", {}", warning.source);
     }
   }
-  std::stable_sort(merged.begin(), merged.end(),
-                   [](const Warning& a, const Warning& b) { return a.severity < b.severity; });
+  std::ranges::stable_sort(merged, {}, &Warning::severity);
   warnings = std::move(merged);
 }
 

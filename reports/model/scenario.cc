@@ -304,8 +304,7 @@ Scenario build_scenario(const ScheduleInput& input, const ReplayInput* replay, c
   for (const std::string& text : input.schedule.warnings) {
     warnings.push_back({scenario.schedule_path, clean(text, kSentenceLimit)});
   }
-  const auto peak =
-      std::max_element(scenario.plan.occupancy_bytes.begin(), scenario.plan.occupancy_bytes.end());
+  const auto peak = std::ranges::max_element(scenario.plan.occupancy_bytes);
   if (peak != scenario.plan.occupancy_bytes.end() && *peak > scenario.plan.budget_bytes) {
     warnings.push_back({scenario.schedule_path,
                         fmt::format("keeps up to {} in a cache budget of {}", format_size(*peak),

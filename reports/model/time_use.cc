@@ -18,7 +18,7 @@ constexpr size_t kTopOperators = 40;  // the rest is one row
 constexpr size_t kCollectiveGroups = 64;
 
 size_t time_class_of(std::string_view kind) {
-  const auto found = std::find(kTimeClasses.begin(), kTimeClasses.end(), kind);
+  const auto found = std::ranges::find(kTimeClasses, kind);
   if (found == kTimeClasses.end()) throw internal_error("operator kind '{}' has no class", kind);
   return static_cast<size_t>(found - kTimeClasses.begin());
 }
@@ -120,8 +120,7 @@ class Pass {
   }
 
   void sweep_span(const Span& span, std::vector<PassOp>& ops) {
-    std::sort(ops.begin(), ops.end(),
-              [](const PassOp& a, const PassOp& b) { return a.start_ns < b.start_ns; });
+    std::ranges::sort(ops, {}, &PassOp::start_ns);
     ClassSweep sweep(span.start_ns, span.end_ns);
     for (const PassOp& op : ops) sweep.add(op.time_class, op.start_ns, op.end_ns);
     sweep.finish(use_.ranks[span.rank], sum_name_);
@@ -225,8 +224,7 @@ class Pass {
 
   void name_operators() {
     use_.top = totals_by_pattern();
-    std::stable_sort(use_.top.begin(), use_.top.end(),
-                     [](const auto& a, const auto& b) { return a.total_ns > b.total_ns; });
+    std::ranges::stable_sort(use_.top, std::ranges::greater(), &OperatorTotal::total_ns);
     if (use_.top.size() <= kTopOperators) return;
     OperatorTotal others{.name = "[others]"};
     for (size_t i = kTopOperators; i < use_.top.size(); ++i) merge(others, use_.top[i]);
@@ -248,7 +246,7 @@ class Pass {
           .push_back(static_cast<double>(rows.integer(5)));
     }
     for (auto& [key, durations] : groups) {
-      std::sort(durations.begin(), durations.end());
+      std::ranges::sort(durations);
       const auto at = [&values = durations](double q) {
         return static_cast<int64_t>(
             values[static_cast<size_t>(q * static_cast<double>(values.size() - 1))]);
@@ -265,8 +263,7 @@ class Pass {
       group.max_ns = at(1);
       use_.collectives.push_back(std::move(group));
     }
-    std::stable_sort(use_.collectives.begin(), use_.collectives.end(),
-                     [](const auto& a, const auto& b) { return a.total_ns > b.total_ns; });
+    std::ranges::stable_sort(use_.collectives, std::ranges::greater(), &CollectiveGroup::total_ns);
     if (use_.collectives.size() > kCollectiveGroups) use_.collectives.resize(kCollectiveGroups);
   }
 

@@ -21,8 +21,7 @@ struct Weighted {
 
 std::vector<int32_t> heaviest(std::vector<Weighted> windows) {
   std::erase_if(windows, [](const Weighted& w) { return w.weight <= 0; });
-  std::stable_sort(windows.begin(), windows.end(),
-                   [](const Weighted& a, const Weighted& b) { return a.weight > b.weight; });
+  std::ranges::stable_sort(windows, std::ranges::greater(), &Weighted::weight);
   std::vector<int32_t> ordinals;
   for (size_t i = 0; i < std::min(kNamedWindows, windows.size()); ++i) {
     ordinals.push_back(windows[i].window);

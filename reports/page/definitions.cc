@@ -44,7 +44,7 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 23> kChapter
 
 std::string id_of(std::string_view chapter) {
   std::string id = fmt::format("metrics-{}", chapter);
-  std::replace(id.begin(), id.end(), ' ', '-');
+  std::ranges::replace(id, ' ', '-');
   return id;
 }
 

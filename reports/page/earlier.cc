@@ -98,9 +98,7 @@ std::string html_ranks(const TimeUse& use) {
     const int64_t talk_ns = rank.classes[2].exclusive_ns + rank.classes[3].exclusive_ns;
     return (rank.wall_ns - talk_ns) / std::max<int64_t>(1, rank.steps);
   };
-  const auto [least, most] = std::minmax_element(
-      use.ranks.begin(), use.ranks.end(),
-      [&](const RankTime& a, const RankTime& b) { return working_ns(a) < working_ns(b); });
+  const auto [least, most] = std::ranges::minmax_element(use.ranks, {}, working_ns);
   const int64_t step_ns = most->wall_ns / std::max<int64_t>(1, most->steps);
   const double skew = step_ns > 0 ? static_cast<double>(working_ns(*most) - working_ns(*least)) /
                                         static_cast<double>(step_ns)

@@ -92,10 +92,8 @@ std::string comparison(const Report& report) {
 
 // Several measurements of one schedule share its plan: the place of the first of them.
 size_t first_of_schedule(const Report& report, size_t index) {
-  const auto first =
-      std::find_if(report.scenarios.begin(), report.scenarios.end(), [&](const Scenario& scenario) {
-        return scenario.schedule_sha256 == report.scenarios[index].schedule_sha256;
-      });
+  const auto first = std::ranges::find(report.scenarios, report.scenarios[index].schedule_sha256,
+                                       &Scenario::schedule_sha256);
   return static_cast<size_t>(first - report.scenarios.begin());
 }
 

@@ -40,7 +40,7 @@ void keep_windows(const std::vector<Scenario>& scenarios, size_t most, Kept& kep
   for (const Scenario& scenario : scenarios) {
     for (const Window& window : scenario.plan.windows) windows.push_back(&window);
   }
-  std::stable_sort(windows.begin(), windows.end(), [](const Window* a, const Window* b) {
+  std::ranges::stable_sort(windows, [](const Window* a, const Window* b) {
     return std::pair(b->predicted_saved_ns, bits_backwards(a->ordinal)) <
            std::pair(a->predicted_saved_ns, bits_backwards(b->ordinal));
   });
@@ -57,7 +57,7 @@ void keep_longest(const std::vector<TimelineOp>& ops, size_t most, Kept& kept) {
   for (const TimelineOp& op : ops) {
     by_length.emplace_back(-op.dur_ns, bits_backwards(op.ordinal), op.ordinal);
   }
-  std::sort(by_length.begin(), by_length.end());
+  std::ranges::sort(by_length);
   for (const auto& [length, order, ordinal] : by_length) {
     if (kept.count() >= most) return;
     kept.add(ordinal);
@@ -71,7 +71,7 @@ int32_t busiest_stream(const Step& step, const Kept& kept) {
     if (!kept.has(op.ordinal)) continue;
     busy_ns.at(static_cast<size_t>(op.stream)) += static_cast<double>(op.dur_ns);
   }
-  return static_cast<int32_t>(std::max_element(busy_ns.begin(), busy_ns.end()) - busy_ns.begin());
+  return static_cast<int32_t>(std::ranges::max_element(busy_ns) - busy_ns.begin());
 }
 
 int64_t exact_in_browser(double sum) {
@@ -83,8 +83,8 @@ int64_t exact_in_browser(double sum) {
 // for those.
 void sum_left_out(const Step& step, const Kept& kept, Scenario& scenario) {
   const auto any = [&](std::optional<int64_t> OperatorTimes::*time) {
-    return std::any_of(scenario.operators.begin(), scenario.operators.end(),
-                       [&](const OperatorTimes& op) { return (op.*time).has_value(); });
+    return std::ranges::any_of(scenario.operators,
+                               [&](const OperatorTimes& op) { return (op.*time).has_value(); });
   };
   const bool timed = any(&OperatorTimes::baseline_ns) && any(&OperatorTimes::prefetch_ns);
   const int32_t busiest = busiest_stream(step, kept);

@@ -66,8 +66,7 @@ std::string waterfall(const std::vector<WhyBar>& bars, const std::vector<Span>& 
 std::string window_links(const WhyBar& bar, const Scenario& scenario, size_t index) {
   std::string text;
   for (const int32_t ordinal : bar.windows) {
-    const auto window = std::find_if(scenario.plan.windows.begin(), scenario.plan.windows.end(),
-                                     [&](const Window& w) { return w.ordinal == ordinal; });
+    const auto window = std::ranges::find(scenario.plan.windows, ordinal, &Window::ordinal);
     if (window == scenario.plan.windows.end()) continue;
     const std::string name =
         fmt::format("{}. {}", ordinal, escape_html(shorten(window->name, kLabelCharacters)));
@@ -92,8 +91,8 @@ std::string html_why(const Scenario& scenario, size_t index, bool with_bounds) {
   std::string out = fmt::format("<h3>{}</h3>\n", escape_html(scenario.label));
   for (const char* part : {"measured", "predicted"}) {
     std::vector<WhyBar> bars;
-    std::copy_if(scenario.why.begin(), scenario.why.end(), std::back_inserter(bars),
-                 [&](const WhyBar& bar) { return bar.part == part; });
+    std::ranges::copy_if(scenario.why, std::back_inserter(bars),
+                         [&](const WhyBar& bar) { return bar.part == part; });
     if (bars.empty() || (bars.front().part == "predicted" && !with_bounds)) continue;
     const bool measured = bars.front().part == "measured";
     out += waterfall(bars, spans_of(bars));

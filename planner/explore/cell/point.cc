@@ -204,7 +204,7 @@ class Evaluation {
   void measure_bytes() {
     const FoldedStep& step = step_.workload.step;
     measure_largest_layer();
-    const auto allreduce = std::find_if(step.ops.begin(), step.ops.end(), [](const StepOp& op) {
+    const auto allreduce = std::ranges::find_if(step.ops, [](const StepOp& op) {
       return op.collective && op.collective->function == "allreduce";
     });
     if (allreduce != step.ops.end()) cell_.allreduce_ns = finite(allreduce->dur_ns);
@@ -250,9 +250,7 @@ class Evaluation {
         bytes.kv += read_bytes(op);
       }
     }
-    const auto largest =
-        std::max_element(layers.begin(), layers.end(),
-                         [](const Bytes& a, const Bytes& b) { return a.sum() < b.sum(); });
+    const auto largest = std::ranges::max_element(layers, {}, &Bytes::sum);
     cell_.attention_weight_bytes = largest->attention;
     cell_.kv_bytes = largest->kv;
     cell_.mlp_bytes = largest->mlp;

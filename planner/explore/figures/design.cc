@@ -42,19 +42,16 @@ std::vector<std::pair<std::string, std::vector<const ExploreCell*>>> by_capacity
     groups[place->second].second.push_back(&cell);
   }
   for (auto& [name, group] : groups) {
-    std::stable_sort(group.begin(), group.end(), [](const ExploreCell* a, const ExploreCell* b) {
-      return a->cache_bytes < b->cache_bytes;
-    });
+    std::ranges::stable_sort(group, {}, &ExploreCell::cache_bytes);
   }
   return groups;
 }
 
 const ExploreCell& best(const std::vector<const ExploreCell*>& cells, Step step,
                         std::optional<double> ExploreCell::*size) {
-  return **std::max_element(cells.begin(), cells.end(),
-                            [&](const ExploreCell* a, const ExploreCell* b) {
-                              return density(*a, step, size) < density(*b, step, size);
-                            });
+  return **std::ranges::max_element(cells, [&](const ExploreCell* a, const ExploreCell* b) {
+    return density(*a, step, size) < density(*b, step, size);
+  });
 }
 
 std::string curve(const std::vector<const ExploreCell*>& cells) {

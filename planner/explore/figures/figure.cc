@@ -33,8 +33,7 @@ std::span<const Figure> figures() {
 
 const Figure* find_figure(const std::string& name) {
   if (name.empty()) return nullptr;
-  const auto found = std::find_if(kFigures.begin(), kFigures.end(),
-                                  [&](const Figure& figure) { return figure.name == name; });
+  const auto found = std::ranges::find(kFigures, name, &Figure::name);
   if (found != kFigures.end()) return &*found;
   std::vector<std::string> names;
   names.reserve(kFigures.size());

@@ -56,11 +56,10 @@ std::string published_text(const std::vector<ExploreCell>& cells) {
     if (found == by_model.end()) continue;
     for (const auto& [name, step] : {std::pair("bfs", &ExploreCell::bfs_step_ns),
                                      std::pair("flow", &ExploreCell::flow_step_ns)}) {
-      const ExploreCell* best =
-          *std::max_element(found->second.begin(), found->second.end(),
-                            [step = step](const ExploreCell* a, const ExploreCell* b) {
-                              return speedup(*a, step) < speedup(*b, step);
-                            });
+      const ExploreCell* best = *std::ranges::max_element(
+          found->second, [step = step](const ExploreCell* a, const ExploreCell* b) {
+            return speedup(*a, step) < speedup(*b, step);
+          });
       const auto at_ns = reached_at_ns(found->second, step, point.speedup);
       rows.push_back({point.model, fmt::format("{:.2f}", point.speedup), name,
                       fmt::format("{:.3f}", speedup(*best, step)),
@@ -134,13 +133,10 @@ std::string fused_text(const Sweep&, const SheetCells& cells) {
     if (cell.done()) by_context[cell.context].push_back(&cell);
   }
   for (auto& [context, column] : by_context) {
-    std::stable_sort(column.begin(), column.end(), [](const ExploreCell* a, const ExploreCell* b) {
-      return a->batch < b->batch;
-    });
+    std::ranges::stable_sort(column, {}, &ExploreCell::batch);
     const auto crossover = [&cells = column](double ExploreCell::*step) {
-      const auto found = std::find_if(cells.begin(), cells.end(), [step](const ExploreCell* cell) {
-        return cell->fused_step_ns < cell->*step;
-      });
+      const auto found = std::ranges::find_if(
+          cells, [step](const ExploreCell* cell) { return cell->fused_step_ns < cell->*step; });
       return found == cells.end() ? std::string("none") : std::to_string((*found)->batch);
     };
     rows.push_back({tokens_text(column.front()->context), crossover(&ExploreCell::bfs_step_ns),

@@ -276,7 +276,7 @@ class Aligner {
     for (std::vector<float>& row : cost) row.assign(columns, kNever);
     for (size_t i = 0; i < rows; ++i) {
       std::vector<float>& here = cost[i % cost.size()];
-      std::fill(here.begin(), here.end(), kNever);
+      std::ranges::fill(here, kNever);
       const std::vector<float>& above = cost[(i + kMost) % cost.size()];
       const float skip = i > 0 ? skip_cost(recorded_[i - 1]) : kNever;
       uint8_t* const move_of = moves.data() + i * columns;
@@ -339,7 +339,7 @@ class Aligner {
         j -= parts;
       }
     }
-    std::reverse(result.matches.begin(), result.matches.end());
+    std::ranges::reverse(result.matches);
   }
 
   const std::vector<Recorded>& recorded_;

@@ -30,10 +30,9 @@ struct Block {
 
 bool alike(const Block& a, const Block& b) {
   return !a.layer.empty() && !b.layer.empty() &&
-         std::equal(a.rows.begin(), a.rows.end(), b.rows.begin(), b.rows.end(),
-                    [](const Row& x, const Row& y) {
-                      return x.what == y.what && x.kernels == y.kernels && x.bytes == y.bytes;
-                    });
+         std::ranges::equal(a.rows, b.rows, [](const Row& x, const Row& y) {
+           return x.what == y.what && x.kernels == y.kernels && x.bytes == y.bytes;
+         });
 }
 
 // "layers.3" of "layers.3.attn.qkv"; empty for what is in no layer.
@@ -117,8 +116,8 @@ class Table {
   std::string left_over() const {
     std::vector<std::pair<std::string, std::pair<int64_t, double>>> left(left_.begin(),
                                                                          left_.end());
-    std::sort(left.begin(), left.end(),
-              [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
+    std::ranges::sort(
+        left, [](const auto& a, const auto& b) { return a.second.second > b.second.second; });
     std::string text = left.empty() ? "" : "without a counterpart in the model\n";
     for (size_t i = 0; i < std::min(left.size(), kMostLeftOver); ++i) {
       text +=

@@ -57,7 +57,7 @@ class OperandWriter {
 
   // Named by the program: neither guessed by an importer nor from a model.
   bool named_by_program(const StepOp& op) const {
-    return std::any_of(op.accesses.begin(), op.accesses.end(), [&](const StepAccess& access) {
+    return std::ranges::any_of(op.accesses, [&](const StepAccess& access) {
       const TensorRole role = step_.tensors[as_index(access.tensor)].role;
       return !is_guess(access) && access.source != "model" &&
              (role == TensorRole::weight || role == TensorRole::kv);

@@ -23,15 +23,13 @@ class LayerKinds {
   std::vector<LayerKind> read(bool routes) {
     const bool listed = read_lists();
     if (!listed) read_periods();
-    const bool attends = std::any_of(kinds_.begin(), kinds_.end(),
-                                     [](const LayerKind& kind) { return kind.attention; });
+    const bool attends = std::ranges::any_of(kinds_, &LayerKind::attention);
     if (attends && !slides_by_list_) slide();
     if (routes && !routes_by_list_) route();
     if (family_.model_type == "falcon_h1") {
       for (LayerKind& kind : kinds_) kind.mixer = true;
     }
-    const bool mixes =
-        std::any_of(kinds_.begin(), kinds_.end(), [](const LayerKind& kind) { return kind.mixer; });
+    const bool mixes = std::ranges::any_of(kinds_, &LayerKind::mixer);
     if (mixes && family_.mixer == Mixer::none) {
       throw keys_.error("layer_types",
                         "layers of other kinds than attention are not understood "

@@ -69,8 +69,8 @@ class QuantizationReader {
       const auto& text = item.get_ref<const std::string&>();
       if (!names_decoder_part(text, part)) continue;
       if (text.starts_with("re:")) return true;  // a pattern over the layers
-      const auto digit = std::find_if(text.begin(), text.end(),
-                                      [](unsigned char c) { return std::isdigit(c) != 0; });
+      const auto digit =
+          std::ranges::find_if(text, [](unsigned char c) { return std::isdigit(c) != 0; });
       if (digit == text.end()) return true;
       const auto end =
           std::find_if(digit, text.end(), [](unsigned char c) { return std::isdigit(c) == 0; });

@@ -107,7 +107,7 @@ CollectivesByLaunch assign_calls(const Run& run, const std::vector<gpu::KernelId
       events.push_back({run.launches[i].tid, run.launches[i].order, i, false});
     }
   }
-  std::sort(events.begin(), events.end(), [](const Event& a, const Event& b) {
+  std::ranges::sort(events, [](const Event& a, const Event& b) {
     return a.tid != b.tid ? a.tid < b.tid : a.order < b.order;
   });
   Pairing pairing(run, out);

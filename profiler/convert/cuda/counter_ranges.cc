@@ -15,9 +15,7 @@ class ActivityMaker {
  public:
   explicit ActivityMaker(Run& run) : run_(run), nodes_(run) {
     for (auto& [handle, executables] : run.executables) {
-      std::stable_sort(
-          executables.begin(), executables.end(),
-          [](const Executable& a, const Executable& b) { return a.time_ns < b.time_ns; });
+      std::ranges::stable_sort(executables, {}, &Executable::time_ns);
     }
   }
 
@@ -48,9 +46,8 @@ class ActivityMaker {
     const auto known = run_.executables.find(launch.function);
     if (known == run_.executables.end()) return {};
     // Handles are reused: the latest before the launch.
-    const auto after = std::upper_bound(
-        known->second.begin(), known->second.end(), launch.time_ns,
-        [](int64_t ns, const Executable& candidate) { return ns < candidate.time_ns; });
+    const auto after =
+        std::ranges::upper_bound(known->second, launch.time_ns, {}, &Executable::time_ns);
     if (after == known->second.begin()) return {};
     const Executable* executable = &*(after - 1);
     if (executable->nodes.size() != wanted) return {};
@@ -65,7 +62,7 @@ class ActivityMaker {
       if (captured.stream != stream || captured.tid != tid) return {};
       order.emplace_back(captured.order, node);
     }
-    std::sort(order.begin(), order.end());
+    std::ranges::sort(order);
     std::vector<uint64_t> nodes;
     nodes.reserve(order.size());
     for (const auto& [position, node] : order) nodes.push_back(node);

@@ -9,9 +9,8 @@ namespace preserve::cuda {
 NodeHistory::NodeHistory(const Run& run) {
   std::vector<uint32_t> order(run.nodes.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
-    return run.nodes[a].time_ns < run.nodes[b].time_ns;
-  });
+  std::ranges::stable_sort(
+      order, [&](uint32_t a, uint32_t b) { return run.nodes[a].time_ns < run.nodes[b].time_ns; });
   for (const uint32_t index : order) {
     const Node& node = run.nodes[index];
     // A graph may still run when its node is destroyed, so numbers die when they are given anew.
@@ -26,9 +25,7 @@ NodeHistory::NodeHistory(const Run& run) {
 uint32_t NodeHistory::find(uint64_t node, int64_t time_ns) const {
   const auto found = meanings_.find(node);
   if (found == meanings_.end()) return kNone;
-  const auto after =
-      std::upper_bound(found->second.begin(), found->second.end(), time_ns,
-                       [](int64_t t, const Meaning& meaning) { return t < meaning.time_ns; });
+  const auto after = std::ranges::upper_bound(found->second, time_ns, {}, &Meaning::time_ns);
   return after == found->second.begin() ? kNone : (after - 1)->launch;
 }
 

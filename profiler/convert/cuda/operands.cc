@@ -24,8 +24,8 @@ class MemoryIndex {
   explicit MemoryIndex(const std::vector<Memory>& all) : all_(all) {
     order_.resize(all.size());
     std::iota(order_.begin(), order_.end(), 0);
-    std::stable_sort(order_.begin(), order_.end(),
-                     [&](uint32_t a, uint32_t b) { return all[a].base < all[b].base; });
+    std::ranges::stable_sort(order_,
+                             [&](uint32_t a, uint32_t b) { return all[a].base < all[b].base; });
     uint64_t reach = 0;
     for (const uint32_t index : order_) {
       const uint64_t start = all[index].base;
@@ -218,8 +218,7 @@ Operands::Blocks Operands::add_blocks(const Run& run,
   std::vector<Block*> order;
   order.reserve(blocks.size());
   for (auto& [key, block] : blocks) order.push_back(&block);
-  std::sort(order.begin(), order.end(),
-            [](const Block* a, const Block* b) { return a->first_use < b->first_use; });
+  std::ranges::sort(order, {}, &Block::first_use);
   std::map<std::pair<uint32_t, uint32_t>, int> ordinals;
   for (Block* block : order) {
     const Use& first = uses[block->first_use];

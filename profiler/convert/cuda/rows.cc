@@ -185,7 +185,7 @@ class OpWriter {
     for (const GraphBody& graph : run_.graphs) {
       graphs.emplace_back(run_.streams.index(stream_of(graph)), graph);
     }
-    std::sort(graphs.begin(), graphs.end(), [](const auto& a, const auto& b) {
+    std::ranges::sort(graphs, [](const auto& a, const auto& b) {
       return std::pair(a.first, a.second.start_ns) < std::pair(b.first, b.second.start_ns);
     });
     const StringId name = target_.db.intern("CUDA graph");

@@ -188,9 +188,7 @@ void RunReader::take(const PoolBody& body, const Record& /*record*/) {
 
 // Allocations come from the writer thread, mappings from the threads that made them.
 void RunReader::build_allocations() {
-  std::stable_sort(memory_.begin(), memory_.end(), [](const MemoryEvent& a, const MemoryEvent& b) {
-    return a.time_ns < b.time_ns;
-  });
+  std::ranges::stable_sort(memory_, {}, &MemoryEvent::time_ns);
   std::map<uint64_t, size_t> live;  // by address
   const auto end = [&](std::map<uint64_t, size_t>::iterator entry, int64_t time_ns) {
     run_.allocations[entry->second].to_ns = time_ns;
@@ -316,12 +314,9 @@ void RunReader::take(const ClockBody& body, const Record& /*record*/) {
 // by the offset that was measured last before it.
 void RunReader::shift_activity_times() {
   if (clock_points_.empty()) return;
-  std::sort(clock_points_.begin(), clock_points_.end(),
-            [](const ClockPoint& a, const ClockPoint& b) { return a.realtime_ns < b.realtime_ns; });
+  std::ranges::sort(clock_points_, {}, &ClockPoint::realtime_ns);
   const auto shifted = [&](int64_t time_ns) {
-    auto after =
-        std::upper_bound(clock_points_.begin(), clock_points_.end(), time_ns,
-                         [](int64_t t, const ClockPoint& point) { return t < point.realtime_ns; });
+    auto after = std::ranges::upper_bound(clock_points_, time_ns, {}, &ClockPoint::realtime_ns);
     if (after != clock_points_.begin()) --after;
     return time_ns + after->offset_ns;
   };
@@ -366,7 +361,7 @@ void RunReader::leave_out_graphs_beyond_ranges() {
   }
   // Capture ranges may be many: by their start, and how far all up to here reach.
   std::vector<std::pair<int64_t, int64_t>> reach = run_.recorded;
-  std::sort(reach.begin(), reach.end());
+  std::ranges::sort(reach);
   for (size_t i = 1; i < reach.size(); ++i) {
     reach[i].second = std::max(reach[i].second, reach[i - 1].second);
   }

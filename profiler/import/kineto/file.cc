@@ -441,10 +441,9 @@ KinetoFile read_kineto(const std::function<std::unique_ptr<ByteSource>()>& open,
   // Ranks that are named and have no GPU work, beside GPU work of none: whose it is nothing says.
   const auto works = [](const auto& process) { return process->activities() != 0; };
   const auto named = [](const auto& process) { return process->rank_name.says_anything(); };
-  const bool any_named = std::any_of(result.processes.begin(), result.processes.end(), named);
-  const bool none_of_named_works =
-      std::none_of(result.processes.begin(), result.processes.end(),
-                   [&](const auto& process) { return named(process) && works(process); });
+  const bool any_named = std::ranges::any_of(result.processes, named);
+  const bool none_of_named_works = std::ranges::none_of(
+      result.processes, [&](const auto& process) { return named(process) && works(process); });
   if (any_named && none_of_named_works && result.activities != 0) {
     names.forget_ranks();
     result = read();

@@ -56,14 +56,13 @@ constexpr std::string_view kDerivedThreads[] = {"steps",       "xla modules",   
                                                 "*name scope*"};
 
 bool any_holds(const std::map<int64_t, std::string>& processes, std::string_view part) {
-  return std::any_of(processes.begin(), processes.end(), [&](const auto& entry) {
+  return std::ranges::any_of(processes, [&](const auto& entry) {
     return gpu::lower_case(entry.second).find(part) != std::string::npos;
   });
 }
 bool any_holds(const std::map<std::string, int64_t>& unknown, std::string_view part) {
-  return std::any_of(unknown.begin(), unknown.end(), [&](const auto& entry) {
-    return entry.first.find(part) != std::string::npos;
-  });
+  return std::ranges::any_of(
+      unknown, [&](const auto& entry) { return entry.first.find(part) != std::string::npos; });
 }
 
 }  // namespace

@@ -168,7 +168,7 @@ GpuState Nvml::state(const std::vector<int64_t>& own_pids) {
     state.throttle = throttle_text(reasons);
   }
   for (const int64_t pid : compute_pids()) {
-    if (std::find(own_pids.begin(), own_pids.end(), pid) == own_pids.end()) {
+    if (std::ranges::find(own_pids, pid) == own_pids.end()) {
       state.other_pids.push_back(pid);
     }
   }

@@ -97,7 +97,7 @@ class GraphLauncher : public StepLauncher {
     Nodes all;
     for (const int before : step.after) {
       for (const cudaGraphNode_t node : last_[before]) {
-        if (std::find(all.begin(), all.end(), node) == all.end()) all.push_back(node);
+        if (std::ranges::find(all, node) == all.end()) all.push_back(node);
       }
     }
     return all;

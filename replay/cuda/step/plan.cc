@@ -52,9 +52,9 @@ class Planner {
   // A library's node starts when the last that it waits for ends; if those tell nothing, a stamp
   // comes between.
   void find_start(const GpuNode& node, StepNode& step, NodeSpan& span) {
-    const bool told = !node.after.empty() && !node.with_start_of &&
-                      std::all_of(step.after.begin(), step.after.end(),
-                                  [&](int before) { return plan_.nodes[before].slot >= 0; });
+    const bool told =
+        !node.after.empty() && !node.with_start_of &&
+        std::ranges::all_of(step.after, [&](int before) { return plan_.nodes[before].slot >= 0; });
     if (!told) {
       StepNode stamp = step;
       stamp.role = StepRole::stamp;

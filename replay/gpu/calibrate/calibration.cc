@@ -40,8 +40,7 @@ std::vector<Cell> cells_of(const std::vector<WindowTimes>& grid,
   std::map<int64_t, double> best_ns;  // by hold
   for (const WindowTimes& window : grid) {
     const FootprintTimes& reference = cold_read_of(footprints, window.bytes);
-    auto cell = std::find_if(cells.begin(), cells.end(),
-                             [&](const Cell& one) { return one.issue == window.issue; });
+    auto cell = std::ranges::find(cells, window.issue, &Cell::issue);
     if (cell == cells.end()) cell = cells.insert(cells.end(), {window.issue, {}, 0, 0});
     const double saved_ns = std::max(0.0, median(minus(reference.cold_ns, window.read_ns)));
     cell->saved_ns[window.hold_ns] = saved_ns;
@@ -279,8 +278,8 @@ std::vector<GpuIssue> choose_issues(const std::vector<WindowTimes>& grid,
   std::vector<Cell> best;
   for (const GpuFetch fetch : {GpuFetch::bulk_l2, GpuFetch::prefetch_l2, GpuFetch::load}) {
     std::vector<Cell> of_method;
-    std::copy_if(cells.begin(), cells.end(), std::back_inserter(of_method),
-                 [&](const Cell& cell) { return cell.issue.fetch == fetch; });
+    std::ranges::copy_if(cells, std::back_inserter(of_method),
+                         [&](const Cell& cell) { return cell.issue.fetch == fetch; });
     if (of_method.empty()) continue;
     const Cell chosen = fewest_ctas(of_method);
     if (chosen.saved_of_longest >= kWorthwhileSaving) best.push_back(chosen);
@@ -290,8 +289,7 @@ std::vector<GpuIssue> choose_issues(const std::vector<WindowTimes>& grid,
   const auto key = [&](const Cell& cell) {
     return cell.score >= kAsGood * most ? most : cell.score;
   };
-  std::stable_sort(best.begin(), best.end(),
-                   [&](const Cell& a, const Cell& b) { return key(a) > key(b); });
+  std::ranges::stable_sort(best, std::ranges::greater(), key);
   std::vector<GpuIssue> issues;
   issues.reserve(best.size());
   for (const Cell& cell : best) issues.push_back(cell.issue);

@@ -29,9 +29,8 @@ std::function<double(const GpuRun&)> gap_between(int op, int later) {
 }
 
 void CalibrationRounds::add(const GpuGraph& graph, std::vector<Take> takes) {
-  const bool persisting =
-      std::any_of(graph.nodes.begin(), graph.nodes.end(),
-                  [](const GpuNode& node) { return node.eviction == GpuEviction::last; });
+  const bool persisting = std::ranges::any_of(
+      graph.nodes, [](const GpuNode& node) { return node.eviction == GpuEviction::last; });
   experiments_.push_back({device_.add(graph), std::move(takes), persisting, {}, {}});
 }
 
