@@ -16,16 +16,16 @@
 #include <string_view>
 #include <vector>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
 // While it exists SIGINT, SIGTERM and SIGHUP are handled so, apart from those that were ignored
 // before: nohup and background shells do that, and it stays so.
-class StopHandlers {
+class StopHandlers : NoCopy {
  public:
   explicit StopHandlers(const struct sigaction& action);
   ~StopHandlers();
-  StopHandlers(const StopHandlers&) = delete;
-  StopHandlers& operator=(const StopHandlers&) = delete;
 
  private:
   std::array<struct sigaction, 3> before_;
@@ -74,13 +74,11 @@ struct ChildEnd {
   bool interrupted = false;  // SIGINT was forwarded, or the terminal sent it to both
 };
 
-class Child {
+class Child : NoCopy {
  public:
   // Starts it. internal_error when there is no process or pipe left.
   explicit Child(const ChildSetup& setup);
   ~Child();  // one that was not waited for is killed
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
 
   // errno of the exec that failed, 0 when the program runs. Its exit code is then 127 where there
   // is no such file, else 126.
@@ -92,11 +90,9 @@ class Child {
 
  private:
   // Both ends close when it goes; -1 is no end.
-  struct Pipe {
+  struct Pipe : NoCopy {
     explicit Pipe(bool wanted);
     ~Pipe();
-    Pipe(const Pipe&) = delete;
-    Pipe& operator=(const Pipe&) = delete;
     void close_write();
     int read_end = -1, write_end = -1;
   };

@@ -6,19 +6,19 @@
 #include <filesystem>
 #include <string>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
 // The folder for temporary files (TMPDIR), an absolute path. input_error when there is none.
 std::filesystem::path temporary_folder();
 
-class PrivateFolder {
+class PrivateFolder : NoCopy {
  public:
   // "<name>-XXXXXX" in `place`. input_error when that is impossible.
   explicit PrivateFolder(const std::string& name,
                          const std::filesystem::path& place = temporary_folder());
   ~PrivateFolder();
-  PrivateFolder(const PrivateFolder&) = delete;
-  PrivateFolder& operator=(const PrivateFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "common/no_copy.h"
 #include "db/ids.h"
 
 struct sqlite3;
@@ -30,12 +31,9 @@ inline std::optional<std::string_view> or_null(std::string_view text) {
   return text.empty() ? std::nullopt : std::optional(text);
 }
 
-class BulkInsert {
+class BulkInsert : NoCopy {
  public:
-  BulkInsert() = default;
   ~BulkInsert();
-  BulkInsert(const BulkInsert&) = delete;
-  BulkInsert& operator=(const BulkInsert&) = delete;
 
   // `into` is "INSERT INTO op" or "INSERT OR REPLACE INTO counter". False when SQLite refuses.
   bool prepare(sqlite3* handle, const std::string& into, int columns);

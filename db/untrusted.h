@@ -8,18 +8,18 @@
 #include <filesystem>
 #include <string>
 
+#include "common/no_copy.h"
+
 struct sqlite3;
 
 namespace preserve {
 
 // Lives as long as the connection that it is applied to.
-class Distrust {
+class Distrust : NoCopy {
  public:
   // `least_ns`: processor time that the statements of the connection may take altogether; a
   // connection gets more for every byte of its files.
   explicit Distrust(int64_t least_ns = int64_t{60'000'000'000}) : allowed_ns_(least_ns) {}
-  Distrust(const Distrust&) = delete;
-  Distrust& operator=(const Distrust&) = delete;
 
   // Of a connection whose own file is foreign, before its first statement: views and triggers of
   // the file are off (temporary ones of ours are not), functions in its schema may have no side

@@ -5,14 +5,14 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
-class KeepErrno {
+class KeepErrno : NoCopy {
  public:
   KeepErrno() : kept_(errno) {}
   ~KeepErrno() { errno = kept_; }
-  KeepErrno(const KeepErrno&) = delete;
-  KeepErrno& operator=(const KeepErrno&) = delete;
 
  private:
   const int kept_;

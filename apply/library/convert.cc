@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "common/clock.h"
+#include "common/no_copy.h"
 #include "hooks/unnoticed.h"
 
 namespace preserve::apply {
@@ -102,7 +103,7 @@ void fill(std::byte* data, size_t bytes, bool doubles, uint64_t seed) {
 }
 
 // Not through the program's mmap, whose mappings are counted.
-class Memory {
+class Memory : NoCopy {
  public:
   explicit Memory(size_t bytes)
       : bytes_(bytes),
@@ -112,8 +113,6 @@ class Memory {
   ~Memory() {
     if (at_ != MAP_FAILED) ::syscall(SYS_munmap, at_, bytes_);
   }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
   std::byte* get() const { return at_ == MAP_FAILED ? nullptr : static_cast<std::byte*>(at_); }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/no_copy.h"
 #include "hooks/mpi/functions.h"
 
 namespace preserve::apply {
@@ -10,15 +11,13 @@ namespace preserve::apply {
 thread_local Fetcher* Session::open_window = nullptr;
 
 // Whoever finds another thread inside goes away. What is done under it takes microseconds.
-class Session::Busy {
+class Session::Busy : NoCopy {
  public:
   explicit Busy(Session& session)
       : session_(session), taken_(!session.busy_.exchange(true, std::memory_order_acquire)) {}
   ~Busy() {
     if (taken_) session_.busy_.store(false, std::memory_order_release);
   }
-  Busy(const Busy&) = delete;
-  Busy& operator=(const Busy&) = delete;
   bool taken() const { return taken_; }
 
  private:

@@ -11,6 +11,7 @@
 #include <new>
 
 #include "common/hash.h"
+#include "common/no_copy.h"
 
 namespace preserve::apply {
 namespace {
@@ -57,7 +58,7 @@ bool parse(std::string_view line, Mapping& mapping) {
 }  // namespace
 
 // A signal handler may have interrupted the holder, so waiting has an end.
-class Tensors::Lock {
+class Tensors::Lock : NoCopy {
  public:
   Lock(pthread_mutex_t& mutex, bool may_wait) : mutex_(mutex) {
     taken_ = may_wait ? ::pthread_mutex_lock(&mutex) == 0 : try_often();
@@ -65,8 +66,6 @@ class Tensors::Lock {
   ~Lock() {
     if (taken_) ::pthread_mutex_unlock(&mutex_);
   }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
   bool taken() const { return taken_; }
 
  private:

@@ -14,6 +14,7 @@
 
 #include "apply/outcome_file.h"
 #include "apply/plan_file.h"
+#include "common/no_copy.h"
 
 namespace preserve::apply {
 
@@ -60,14 +61,12 @@ class Tensors {
     uint64_t bytes = 0;  // mapped and in the tensor; 0: nothing
   };
   // Around each read of what at() returned: release() waits in between.
-  class Reading {
+  class Reading : NoCopy {
    public:
     explicit Reading(Tensors& tensors) : reading_(tensors.reading_) {
       reading_.store(true);  // before at() reads an address
     }
     ~Reading() { reading_.store(false, std::memory_order_release); }
-    Reading(const Reading&) = delete;
-    Reading& operator=(const Reading&) = delete;
 
    private:
     std::atomic<bool>& reading_;

@@ -8,18 +8,17 @@
 #include <filesystem>
 #include <optional>
 
+#include "common/no_copy.h"
 #include "common/private_folder.h"
 
 namespace preserve::apply {
 
-class JobFolder {
+class JobFolder : NoCopy {
  public:
   // In front of mpirun it lies in `shared` where that is given: ranks are on other hosts.
   // input_error when it cannot be made, or belongs to somebody else.
   explicit JobFolder(const std::optional<std::filesystem::path>& shared);
   ~JobFolder();  // gone with the launcher that reports
-  JobFolder(const JobFolder&) = delete;
-  JobFolder& operator=(const JobFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   // Whether this launcher reports what the ranks of this host did.

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "common/no_copy.h"
 #include "hooks/mpi/tables.h"
 
 namespace preserve::hooks {
@@ -26,11 +27,9 @@ bool end() {
   return std::exchange(open.is, false);
 }
 
-struct Lock {
+struct Lock : NoCopy {
   Lock() { pthread_mutex_lock(&mutex); }
   ~Lock() { pthread_mutex_unlock(&mutex); }
-  Lock(const Lock&) = delete;
-  Lock& operator=(const Lock&) = delete;
   static pthread_mutex_t mutex;
 };
 pthread_mutex_t Lock::mutex = PTHREAD_MUTEX_INITIALIZER;

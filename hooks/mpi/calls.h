@@ -3,6 +3,7 @@
 // non-blocking calls followed until their request completes.
 #pragma once
 
+#include "common/no_copy.h"
 #include "hooks/listener.h"
 #include "hooks/mpi/library.h"
 
@@ -62,12 +63,10 @@ bool listening();
 bool inside_call();
 
 // Marks the thread as inside a wrapper.
-class Inside {
+class Inside : NoCopy {
  public:
   Inside();
   ~Inside();
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
 };
 
 // The call of a thread whose end the listener waits for: one at most, since calls inside it are not
@@ -81,12 +80,10 @@ struct Open {
 
 // The opposite, for as long as a function of the program runs that may not come back: the call that
 // it interrupts has failed, and calls that it makes itself are reported.
-class Outside {
+class Outside : NoCopy {
  public:
   Outside();
   ~Outside();
-  Outside(const Outside&) = delete;
-  Outside& operator=(const Outside&) = delete;
   void came_back();  // what becomes of the call is for its own result to say
 
  private:
@@ -149,12 +146,10 @@ int non_blocking(MPI_Request* request, ReadFacts facts, Real real) {
 
 // Reports a Wait or Test. Remembers the handles that it is about to overwrite, then ends those that
 // completed.
-class Completion {
+class Completion : NoCopy {
  public:
   Completion(mpi::Function function, int count, const MPI_Request* requests);
   ~Completion();
-  Completion(const Completion&) = delete;
-  Completion& operator=(const Completion&) = delete;
   void completed(int index);
   void completed_all();
   void ended(mpi::Outcome outcome);

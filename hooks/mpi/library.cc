@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "common/hash.h"
+#include "common/no_copy.h"
 #include "hooks/unnoticed.h"
 
 namespace preserve::hooks {
@@ -154,11 +155,9 @@ const Library& library() {
 }
 
 __attribute__((tls_model("initial-exec"))) thread_local int asking = 0;
-struct Asking {
+struct Asking : NoCopy {
   Asking() { ++asking; }
   ~Asking() { --asking; }
-  Asking(const Asking&) = delete;
-  Asking& operator=(const Asking&) = delete;
 };
 
 // MPI_DATATYPE_NULL is legal next to MPI_IN_PLACE; to ask the library about it would end the

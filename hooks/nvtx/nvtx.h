@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "common/no_copy.h"
 #include "hooks/listener.h"
 
 namespace preserve::hooks {
@@ -44,11 +45,9 @@ inline uint16_t domain_number(nvtxDomainHandle_t domain) {
   return number <= UINT16_MAX ? static_cast<uint16_t>(number) : uint16_t{0};  // not one of ours
 }
 // A message of any type: text, or the number of a registered string.
-class Message {
+class Message : NoCopy {
  public:
   Message(int32_t type, const nvtxMessageValue_t& value);
-  Message(const Message&) = delete;
-  Message& operator=(const Message&) = delete;
   std::string_view text() const { return text_; }
   uint32_t string_id() const { return string_id_; }
 

@@ -12,14 +12,14 @@
 #include <string>
 #include <vector>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
-class JsonRules {
+class JsonRules : NoCopy {  // rules point at each other
  public:
   // Keeps no reference to `schema`, a draft-07 schema.
   explicit JsonRules(const nlohmann::json& schema);
-  JsonRules(const JsonRules&) = delete;  // rules point at each other
-  JsonRules& operator=(const JsonRules&) = delete;
 
   // True: `document` satisfies the schema. False: perhaps not.
   bool accepts(const nlohmann::json& document) const;

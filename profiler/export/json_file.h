@@ -14,10 +14,11 @@
 #include <utility>
 
 #include "common/error.h"
+#include "common/no_copy.h"
 
 namespace preserve::exporter {
 
-class JsonFile {
+class JsonFile : NoCopy {
  public:
   JsonFile(const std::filesystem::path& path, bool compress) : path_(path.string()) {
     ::signal(SIGXFSZ, SIG_IGN);  // a file that gets too long fails, and can be spoken of
@@ -31,8 +32,6 @@ class JsonFile {
   ~JsonFile() {
     if (file_ != nullptr) gzclose(file_);
   }
-  JsonFile(const JsonFile&) = delete;
-  JsonFile& operator=(const JsonFile&) = delete;
 
   std::string& text() {
     if (buffer_.size() >= kFlushBytes) flush();

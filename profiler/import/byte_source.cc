@@ -25,8 +25,6 @@ class PlainBytes : public ByteSource {
  public:
   PlainBytes(int descriptor, std::string file) : descriptor_(descriptor), file_(std::move(file)) {}
   ~PlainBytes() override { ::close(descriptor_); }
-  PlainBytes(const PlainBytes&) = delete;
-  PlainBytes& operator=(const PlainBytes&) = delete;
 
   size_t read(char* out, size_t size) override {
     while (true) {
@@ -57,8 +55,6 @@ class GzipBytes : public ByteSource {
     if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw internal_error("zlib cannot start");
   }
   ~GzipBytes() override { inflateEnd(&stream_); }
-  GzipBytes(const GzipBytes&) = delete;
-  GzipBytes& operator=(const GzipBytes&) = delete;
 
   size_t read(char* out, size_t size) override {
     if (ended_) return 0;
@@ -112,8 +108,6 @@ class ZstdBytes : public ByteSource {
     ZSTD_DCtx_setParameter(stream_, ZSTD_d_windowLogMax, 26);
   }
   ~ZstdBytes() override { ZSTD_freeDStream(stream_); }
-  ZstdBytes(const ZstdBytes&) = delete;
-  ZstdBytes& operator=(const ZstdBytes&) = delete;
 
   size_t read(char* out, size_t size) override {
     ZSTD_outBuffer output{out, size, 0};

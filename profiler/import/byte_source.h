@@ -10,9 +10,11 @@
 #include <memory>
 #include <string>
 
+#include "common/no_copy.h"
+
 namespace preserve::import {
 
-class ByteSource {
+class ByteSource : NoCopy {
  public:
   virtual ~ByteSource() = default;
   // Fills up to `size` bytes of `out`; 0 at the end of the stream or where it is damaged.

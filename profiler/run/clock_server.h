@@ -8,14 +8,14 @@
 #include <string>
 #include <thread>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
-class ClockServer {
+class ClockServer : NoCopy {
  public:
   ClockServer();  // input_error when there is no port to be had
   ~ClockServer();
-  ClockServer(const ClockServer&) = delete;
-  ClockServer& operator=(const ClockServer&) = delete;
 
   const std::string& variable() const { return variable_; }  // the value of PRESERVE_CLOCK
 

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "common/fetch_lines.h"
+#include "common/no_copy.h"
 #include "replay/cpu/progress_engine.h"
 #include "replay/ranks/group.h"
 
@@ -54,14 +55,12 @@ class FetchCursor {
   int64_t offset_bytes_ = 0, fetched_bytes_ = 0;
 };
 
-class WindowFetcher {
+class WindowFetcher : NoCopy {
  public:
   // With `spare_cpu` a helper thread pinned there fetches; else the calling thread does, in step().
   // Returns once the helper is there. input_error when it cannot be started or pinned.
   WindowFetcher(FetchFunction fetch, int64_t chunk_bytes, std::optional<int> spare_cpu);
   ~WindowFetcher();
-  WindowFetcher(const WindowFetcher&) = delete;
-  WindowFetcher& operator=(const WindowFetcher&) = delete;
 
   // Another way of fetching from the next begin() on.
   void use(FetchFunction fetch, int64_t chunk_bytes);
@@ -100,13 +99,11 @@ enum class WindowVia { progress, convert };
 std::string_view to_string(WindowVia via);
 
 // While it exists the progress engine fetches for windows via `progress`. One at a time.
-class ProgressTurns {
+class ProgressTurns : NoCopy {
  public:
   // input_error when the engine refuses.
   explicit ProgressTurns(const ProgressEngine& engine);
   ~ProgressTurns();
-  ProgressTurns(const ProgressTurns&) = delete;
-  ProgressTurns& operator=(const ProgressTurns&) = delete;
 
  private:
   ProgressEngine engine_;

@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "common/no_copy.h"
+
 namespace preserve::cuda {
 
 // Device memory, freed with this. input_error saying how much was asked for and how much is free.
@@ -31,12 +33,10 @@ class DeviceMemory {
 };
 
 // Page-locked host memory that kernels write to.
-class MappedMemory {
+class MappedMemory : NoCopy {
  public:
   MappedMemory() = default;
   explicit MappedMemory(size_t bytes);
-  MappedMemory(const MappedMemory&) = delete;
-  MappedMemory& operator=(const MappedMemory&) = delete;
   ~MappedMemory();
   void* device() const { return device_; }
 
@@ -45,11 +45,9 @@ class MappedMemory {
   void* device_ = nullptr;
 };
 
-class Stream {
+class Stream : NoCopy {
  public:
   Stream();
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
   ~Stream();
   cudaStream_t get() const { return stream_; }
 

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
 using GpuAddress = uint64_t;  // in device memory; 0 is none
@@ -131,12 +133,9 @@ constexpr uint32_t gpu_pattern_word(uint64_t offset) {
 
 // Throws Error: input_error for what the machine lacks (naming it), internal_error for a failing
 // call (naming call and error).
-class GpuDevice {
+class GpuDevice : NoCopy {
  public:
-  GpuDevice() = default;
   virtual ~GpuDevice() = default;
-  GpuDevice(const GpuDevice&) = delete;
-  GpuDevice& operator=(const GpuDevice&) = delete;
 
   virtual const GpuFacts& facts() const = 0;
   virtual GpuState state() = 0;

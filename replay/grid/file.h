@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/no_copy.h"
 #include "db/grid/cells.h"
 #include "db/sweep/file.h"
 #include "db/trace_db.h"
@@ -40,12 +41,10 @@ class GridFile {
 
 // Folder PATH.work for the files of the cell at work, held by one process at a time: usage_error
 // when another has it. Left-overs of a killed run are removed.
-class GridWorkFolder {
+class GridWorkFolder : NoCopy {
  public:
   explicit GridWorkFolder(const std::filesystem::path& grid);
   ~GridWorkFolder();
-  GridWorkFolder(const GridWorkFolder&) = delete;
-  GridWorkFolder& operator=(const GridWorkFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
 

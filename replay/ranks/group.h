@@ -11,16 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
 // One recorded collective as a call that can be repeated. Buffers are its own, apart from the
 // tensors.
-class RankCollective {
+class RankCollective : NoCopy {
  public:
-  RankCollective() = default;
   virtual ~RankCollective() = default;
-  RankCollective(const RankCollective&) = delete;
-  RankCollective& operator=(const RankCollective&) = delete;
 
   // Whether a function, named as it is recorded ("allreduce"), can be repeated.
   static bool known(const std::string& function);
@@ -30,12 +29,9 @@ class RankCollective {
   virtual bool test() = 0;   // true when the started call is complete
 };
 
-class Ranks {
+class Ranks : NoCopy {
  public:
-  Ranks() = default;
   virtual ~Ranks() = default;
-  Ranks(const Ranks&) = delete;
-  Ranks& operator=(const Ranks&) = delete;
 
   virtual int rank() const = 0;
   virtual int size() const = 0;

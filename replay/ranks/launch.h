@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/cli.h"
+#include "common/no_copy.h"
 
 namespace preserve {
 
@@ -28,15 +29,13 @@ inline constexpr const char* kMeasurementLockFile = "/tmp/preserve-measurement.l
 // While it exists no other preserve tool measures on this host: two that are pinned to the same
 // cores would measure each other. The file is for all users (mode 0666) and holds
 // the pid of the measuring process.
-class MeasurementLock {
+class MeasurementLock : NoCopy {
  public:
   // Waits for the other one, after `say` was called with the process that holds it. Where the file
   // cannot be opened, or is not a plain file, `say` gets the reason: no lock, no wait.
   explicit MeasurementLock(const std::function<void(const std::string&)>& say,
                            const std::filesystem::path& path = kMeasurementLockFile);
   ~MeasurementLock();
-  MeasurementLock(const MeasurementLock&) = delete;
-  MeasurementLock& operator=(const MeasurementLock&) = delete;
 
  private:
   int file_ = -1;

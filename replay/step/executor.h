@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "common/no_copy.h"
+
 namespace preserve {
 
 struct ArmSample {
@@ -18,12 +20,9 @@ struct ArmSample {
   bool throttled = false;    // some rank's device reported that its clocks are held down
 };
 
-class Executor {
+class Executor : NoCopy {
  public:
-  Executor() = default;
   virtual ~Executor() = default;
-  Executor(const Executor&) = delete;
-  Executor& operator=(const Executor&) = delete;
 
   // Names, baseline first.
   const std::vector<std::string>& arms() const { return do_arms(); }

@@ -5,6 +5,8 @@
 
 #include <cuda.h>
 
+#include "common/no_copy.h"
+
 namespace preserve::apply {
 
 // name in the table, function of cuda.h, symbol in libcuda.so.1
@@ -57,7 +59,7 @@ struct Driver {
 };
 
 // While it lives, calls of this thread are allowed whatever is being captured on any thread.
-class Uncaptured {
+class Uncaptured : NoCopy {
  public:
   explicit Uncaptured(const Driver& driver)
       : driver_(driver), result_(driver.exchange_capture_mode(&mode_)) {}
@@ -66,8 +68,6 @@ class Uncaptured {
     if (result_ != CUDA_SUCCESS || driver_.exchange_capture_mode(&mode_) == CUDA_SUCCESS) return;
     (void)driver_.exchange_capture_mode(&mode_);
   }
-  Uncaptured(const Uncaptured&) = delete;
-  Uncaptured& operator=(const Uncaptured&) = delete;
   CUresult result() const { return result_; }
 
  private:

@@ -9,14 +9,13 @@
 #include <cstdint>
 #include <span>
 
+#include "common/no_copy.h"
+
 namespace preserve::apply {
 
-class Scratch {
+class Scratch : NoCopy {
  public:
-  Scratch() = default;
   ~Scratch() { give_back(); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
 
   // Zeroed. False when there is no memory; what was taken before is gone either way.
   bool reserve(size_t bytes) {

@@ -27,6 +27,7 @@
 #include "apply/library/cuda/editor.h"
 #include "apply/library/cuda/followed_memory.h"
 #include "apply/outcome_file.h"
+#include "common/no_copy.h"
 
 namespace preserve::apply {
 
@@ -128,7 +129,7 @@ class GraphSession {
     std::span<CUdeviceptr> allocations;  // that it fetches from, ascending
   };
   // Of the tables. Never held around a call of the driver.
-  class Lock {
+  class Lock : NoCopy {
    public:
     explicit Lock(GraphSession& session) : mutex_(&session.mutex_), taken_(true) {
       ::pthread_mutex_lock(mutex_);
@@ -141,8 +142,6 @@ class GraphSession {
     ~Lock() {
       if (taken_) ::pthread_mutex_unlock(mutex_);
     }
-    Lock(const Lock&) = delete;
-    Lock& operator=(const Lock&) = delete;
     bool taken() const { return taken_; }
 
    private:

@@ -10,17 +10,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "common/no_copy.h"
 #include "profiler/collector/cuda/cupti_api.h"
 #include "profiler/cuda_records.h"
 
 namespace preserve::cuda {
 
-class CounterMetrics {
+class CounterMetrics : NoCopy {
  public:
   explicit CounterMetrics(const CuptiApi& api) : api_(api) {}
   ~CounterMetrics() { close(); }
-  CounterMetrics(const CounterMetrics&) = delete;
-  CounterMetrics& operator=(const CounterMetrics&) = delete;
 
   // `counters`: wanted, bit i is kCounterNames[i]; `availability`: of the device, may be nullptr.
   // An error when none of them can be had, or when CUPTI fails.

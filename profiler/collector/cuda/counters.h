@@ -18,6 +18,7 @@
 #include <atomic>
 #include <string_view>
 
+#include "common/no_copy.h"
 #include "profiler/collector/cuda/callbacks.h"
 #include "profiler/collector/cuda/counter_metrics.h"
 
@@ -27,7 +28,7 @@ namespace preserve::cuda {
 // what is skipped is counted, what hangs is not.
 bool waits_for_other_ranks(std::string_view kernel);
 
-class Counters {
+class Counters : NoCopy {
  public:
   static constexpr size_t kContexts = 16;
   static constexpr size_t kImageBytes = size_t{64} << 20;
@@ -37,8 +38,6 @@ class Counters {
   // `groups`: CounterGroup. 0: everything below does nothing.
   Counters(const CuptiApi& api, uint32_t groups, Complain complain);
   ~Counters();
-  Counters(const Counters&) = delete;
-  Counters& operator=(const Counters&) = delete;
 
   // Says in the spool that this is a recording of counters.
   void announce();

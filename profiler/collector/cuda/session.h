@@ -19,6 +19,7 @@
 
 #include <atomic>
 
+#include "common/no_copy.h"
 #include "profiler/capture_range.h"
 #include "profiler/collector/cuda/activity.h"
 #include "profiler/collector/cuda/buffer_pool.h"
@@ -50,12 +51,10 @@ struct SessionOptions {
   CaptureRange range{};
 };
 
-class Session {
+class Session : NoCopy {
  public:
   Session(const CuptiApi& api, const SessionOptions& options);
   ~Session() { forget(); }
-  Session(const Session&) = delete;
-  Session& operator=(const Session&) = delete;
   // In a forked child: the session is the parent's.
   static void forget();
 

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 
+#include "common/no_copy.h"
 #include "hooks/memory/allocations.h"
 
 namespace preserve::collector::touch {
@@ -28,12 +29,10 @@ uint64_t piece_bytes_of(uint64_t interval);
 
 // Around calls that hand memory to the kernel. Any thread, any depth, also in signal handlers.
 // `caller`: the code that called; this module's own hands over nothing of the program.
-class Pause {
+class Pause : NoCopy {
  public:
   explicit Pause(const void* caller);
   ~Pause();
-  Pause(const Pause&) = delete;
-  Pause& operator=(const Pause&) = delete;
 
  private:
   const bool counts_;

@@ -13,11 +13,12 @@
 #include <vector>
 
 #include "common/error.h"
+#include "common/no_copy.h"
 #include "db/untrusted.h"
 
 namespace preserve::import {
 
-class ForeignDb {
+class ForeignDb : NoCopy {
  public:
   explicit ForeignDb(const std::filesystem::path& path) : file_(path.string()) {
     // immutable=1: no journal of the file is looked for, none is written.
@@ -41,8 +42,6 @@ class ForeignDb {
     distrust_.apply(handle_);
   }
   ~ForeignDb() { sqlite3_close_v2(handle_); }
-  ForeignDb(const ForeignDb&) = delete;
-  ForeignDb& operator=(const ForeignDb&) = delete;
 
   const std::string& file() const { return file_; }
   sqlite3* handle() const { return handle_; }
@@ -57,15 +56,13 @@ class ForeignDb {
   Distrust distrust_;
 };
 
-class Rows {
+class Rows : NoCopy {
  public:
   Rows(const ForeignDb& db, const std::string& sql) : db_(db) {
     if (sqlite3_prepare_v2(db.handle(), sql.c_str(), -1, &statement_, nullptr) != SQLITE_OK)
       db.fail();
   }
   ~Rows() { sqlite3_finalize(statement_); }
-  Rows(const Rows&) = delete;
-  Rows& operator=(const Rows&) = delete;
 
   bool next() {
     const int code = sqlite3_step(statement_);

@@ -7,16 +7,15 @@
 
 #include <memory>
 
+#include "common/no_copy.h"
 #include "replay/gpu/device.h"
 
 namespace preserve::cuda {
 
-class MatrixProducts {
+class MatrixProducts : NoCopy {
  public:
   MatrixProducts();  // loads nothing yet
   ~MatrixProducts();
-  MatrixProducts(const MatrixProducts&) = delete;
-  MatrixProducts& operator=(const MatrixProducts&) = delete;
 
   // A shape with the algorithm that cuBLASLt chose for it.
   struct Product;

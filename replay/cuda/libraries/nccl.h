@@ -7,14 +7,14 @@
 #include <memory>
 #include <string>
 
+#include "common/no_copy.h"
+
 namespace preserve::cuda {
 
-class Nccl {
+class Nccl : NoCopy {
  public:
   Nccl();  // loads nothing yet
   ~Nccl();
-  Nccl(const Nccl&) = delete;
-  Nccl& operator=(const Nccl&) = delete;
 
   // All throw input_error when NCCL is missing, naming where it was looked for.
   std::string make_id();

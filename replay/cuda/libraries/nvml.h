@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/no_copy.h"
 #include "replay/cuda/libraries/shared_library.h"
 #include "replay/gpu/device.h"
 
@@ -17,14 +18,12 @@ std::string throttle_text(unsigned long long reasons);
 // Payload bytes per second and direction of a PCI Express link; 0 for what is not known.
 double pcie_bytes_per_s(unsigned generation, unsigned lanes);
 
-class Nvml {
+class Nvml : NoCopy {
  public:
   // pci_bus_id: "0000:3b:00.0". `pause`, between two looks at how busy the GPU is: a tenth of a
   // second.
   explicit Nvml(const std::string& pci_bus_id, std::function<void()> pause = {});
   ~Nvml();
-  Nvml(const Nvml&) = delete;
-  Nvml& operator=(const Nvml&) = delete;
 
   std::string driver();                 // empty: not known
   double host_link_bytes_per_s();       // 0: not known

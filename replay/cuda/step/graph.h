@@ -4,17 +4,15 @@
 
 #include <memory>
 
+#include "common/no_copy.h"
 #include "replay/cuda/step/data.h"
 
 namespace preserve::cuda {
 
 // One execution of a step is put into the main stream.
-class StepLauncher {
+class StepLauncher : NoCopy {
  public:
-  StepLauncher() = default;
   virtual ~StepLauncher() = default;
-  StepLauncher(const StepLauncher&) = delete;
-  StepLauncher& operator=(const StepLauncher&) = delete;
   virtual void launch() = 0;
 };
 

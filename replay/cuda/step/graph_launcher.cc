@@ -2,6 +2,7 @@
 // A step as one CUDA graph: kernels are added node by node, libraries' calls are captured.
 #include <algorithm>
 
+#include "common/no_copy.h"
 #include "replay/cuda/error.h"
 #include "replay/cuda/step/graph.h"
 
@@ -10,11 +11,9 @@ namespace {
 
 using Nodes = std::vector<cudaGraphNode_t>;
 
-class Graph {
+class Graph : NoCopy {
  public:
   Graph() { PRESERVE_CUDA_CALL(cudaGraphCreate, &graph_, 0); }
-  Graph(const Graph&) = delete;
-  Graph& operator=(const Graph&) = delete;
   ~Graph() { cudaGraphDestroy(graph_); }
   cudaGraph_t get() const { return graph_; }
 
@@ -23,15 +22,13 @@ class Graph {
 };
 
 // A capture that is ended in any case.
-class Capture {
+class Capture : NoCopy {
  public:
   Capture(cudaStream_t stream, cudaGraph_t graph, const Nodes& after) : stream_(stream) {
     PRESERVE_CUDA_CALL(cudaStreamBeginCaptureToGraph, stream, graph, after.data(), nullptr,
                        after.size(), cudaStreamCaptureModeRelaxed);
     open_ = true;
   }
-  Capture(const Capture&) = delete;
-  Capture& operator=(const Capture&) = delete;
   ~Capture() {
     cudaGraph_t ignored = nullptr;
     if (open_) cudaStreamEndCapture(stream_, &ignored);
