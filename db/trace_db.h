@@ -21,7 +21,6 @@
 #include "common/stats.h"
 #include "db/ids.h"
 
-struct sqlite3;
 struct sqlite3_stmt;
 
 namespace preserve {

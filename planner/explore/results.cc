@@ -9,7 +9,6 @@
 namespace preserve {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr SweepKind kKind{kExploreKind, "was not written by preserve-explore"};
@@ -23,8 +22,8 @@ SqlValue value_of(const Json& value) {
 
 }  // namespace
 
-ExploreResults::ExploreResults(const fs::path& path, const SweepIdentity& identity, int64_t cells,
-                               bool anew)
+ExploreResults::ExploreResults(const std::filesystem::path& path, const SweepIdentity& identity,
+                               int64_t cells, bool anew)
     : in_memory_(path.empty()), db_(open_sweep(path, kKind, identity, anew)), cells_(cells) {
   finished_ = db_.query_integer("SELECT count(*) FROM explore_cell").value_or(0);
   const int64_t foreign =

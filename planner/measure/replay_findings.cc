@@ -24,9 +24,7 @@ class FindingsReader {
     if (arm.pairs == 0) return found;
     const std::vector<double> plan_ns = op_times(arm.name);
     std::set<int32_t> consumers, carriers;
-    size_t windows = 0;
     for (const PlannedWindow& window : plan.windows) {
-      windows += window.used_bytes > 0;
       if (window.used_bytes > 0 && is_collective(window.ordinal)) carriers.insert(window.ordinal);
       for (const PlannedPrefetch& prefetch : window.prefetches) {
         consumers.insert(prefetch.consumer_ordinal);
@@ -36,7 +34,7 @@ class FindingsReader {
         difference(baseline_ns_, std::vector<double>(baseline_ns_.size()), consumers);
     found.saved_ns = difference(baseline_ns_, plan_ns, consumers);
     found.collectives_added_ns = difference(plan_ns, baseline_ns_, carriers);
-    if (arm.name == kPrefetchArm) found.window_cost_ns = window_cost_ns(windows);
+    if (arm.name == kPrefetchArm) found.window_cost_ns = window_cost_ns(used_windows(plan));
     return found;
   }
 
@@ -49,7 +47,7 @@ class FindingsReader {
   }
 
   // From arm null: the windows of schedule.plan with nothing to fetch.
-  std::optional<Interval> window_cost_ns(size_t windows) const {
+  std::optional<Interval> window_cost_ns(int64_t windows) const {
     const ArmResult* null = result_.find_arm("null");
     const std::optional<Estimated>& baseline_ns = result_.arms.front().step_ns;
     if (windows == 0 || null == nullptr || !null->speedup || !baseline_ns) return std::nullopt;

@@ -76,9 +76,8 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   require_file(output, "a trace");
   OutputFile out(output, force);
   TraceDb db = TraceDb::create(out.temporary_path());
-  db.attach(trace, "part");
+  copy_rows(db, trace);
   db.attach(counters, "counted");
-  copy_rows(db, "part");
   const int64_t joined = join(db);
   const int64_t all = db.query_integer("SELECT COUNT(*) FROM here").value_or(0);
   if (joined == 0) {
@@ -91,7 +90,6 @@ int add_counters(const std::string& trace, const std::string& counters, const st
   for (const char* table : {"here", "there", "mean", "joined", "counted_value"}) {
     db.execute(fmt::format("DROP TABLE temp.{}", table));
   }
-  db.detach("part");
   db.detach("counted");
   const std::string next = next_command(db, out.path().string());
   db.finish();

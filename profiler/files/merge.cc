@@ -15,7 +15,6 @@
 #include "profiler/clocks/hosts.h"
 
 namespace preserve {
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -286,7 +285,7 @@ class Merger {
   std::string mpi_library_, pages_;
 };
 
-void write_merged(const std::vector<std::string>& inputs, const fs::path& output,
+void write_merged(const std::vector<std::string>& inputs, const std::filesystem::path& output,
                   Console& console) {
   TraceDb db = TraceDb::create(output);
   Merger merger(db);

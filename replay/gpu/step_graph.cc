@@ -31,11 +31,11 @@ int64_t bytes_of(const Ranges& ranges) {
   return bytes;
 }
 
-// The part-th of `parts` equal pieces of all bytes in order.
-std::vector<GpuRange> piece_of(const std::vector<GpuRange>& ranges, int part, int parts) {
+// The part-th of kOverlapChunks equal pieces of all bytes in order.
+std::vector<GpuRange> piece_of(const std::vector<GpuRange>& ranges, int part) {
   const int64_t units = bytes_of(ranges) / static_cast<int64_t>(kAlignment);
-  const int64_t begin = units * part / parts * static_cast<int64_t>(kAlignment);
-  const int64_t end = units * (part + 1) / parts * static_cast<int64_t>(kAlignment);
+  const int64_t begin = units * part / kOverlapChunks * static_cast<int64_t>(kAlignment);
+  const int64_t end = units * (part + 1) / kOverlapChunks * static_cast<int64_t>(kAlignment);
   std::vector<GpuRange> piece;
   int64_t at = 0;
   for (const GpuRange& range : ranges) {
@@ -266,8 +266,8 @@ class GraphBuilder {
   GpuNode operator_piece(size_t index, int part) const {
     GpuNode node = node_of(index);
     if (node.kind != GpuNodeKind::gemm) {
-      node.ranges = piece_of(node.ranges, part, kOverlapChunks);
-      node.writes = piece_of(node.writes, part, kOverlapChunks);
+      node.ranges = piece_of(node.ranges, part);
+      node.writes = piece_of(node.writes, part);
       return node;
     }
     const int64_t units = node.n / kProductRows;
@@ -285,8 +285,7 @@ class GraphBuilder {
     GpuNode node = communication_node(index);
     node.stream = 1;
     const int64_t message_bytes = program_.ops[index].collective->bytes.value_or(0);
-    const int64_t piece_bytes =
-        piece_of({{0, covering(0, message_bytes).bytes}}, part, kOverlapChunks).at(0).bytes;
+    const int64_t piece_bytes = piece_of({{0, covering(0, message_bytes).bytes}}, part).at(0).bytes;
     if (node.kind == GpuNodeKind::collective) {
       node.message_bytes = piece_bytes;
       return node;

@@ -133,9 +133,7 @@ void give(TraceDb& db, const AlignedStep& aligned) {
 void write_aligned_trace(const std::filesystem::path& from, const std::vector<AlignedStep>& aligned,
                          const std::string& model, const std::filesystem::path& to) {
   TraceDb db = TraceDb::create(to);
-  db.attach(from, "part");
-  copy_rows(db, "part");
-  db.detach("part");
+  copy_rows(db, from);
   for (const AlignedStep& step : aligned) give(db, step);
   const std::string notes = db.meta("notes");
   db.set_meta("notes",
