@@ -2,8 +2,6 @@
 // preserve-apply: a schedule.json in the running program, and an apply.db of what came of it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <string_view>
-#include <vector>
 
 #include "apply/run/launch.h"
 #include "common/cli.h"

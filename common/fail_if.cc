@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/fail_if.h"
 
-#include <string_view>
-
 #include "common/error.h"
 #include "common/number.h"
 #include "common/text.h"

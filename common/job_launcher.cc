@@ -6,11 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <string_view>
 
 #include "common/child_process.h"
 #include "common/foreground_child.h"

@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <cstdint>
-
 #include "common/text.h"
 
 namespace preserve {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/tool_pages.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <vector>
 

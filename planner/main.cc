@@ -2,11 +2,6 @@
 // preserve-tune: trace.db and device.json in, schedule.json out.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "common/child_process.h"
 #include "common/cli.h"

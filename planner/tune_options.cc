@@ -2,7 +2,6 @@
 #include "planner/tune_options.h"
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <set>
 
 #include "common/cli_options.h"

@@ -2,7 +2,6 @@
 // preserve-profile: run -> trace.db. Running a command is what it does; kModes is what it does
 // instead, each on files of its own.
 #include <CLI/CLI.hpp>
-#include <map>
 
 #include "common/cli_options.h"
 #include "common/error.h"

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // preserve-calibrate: this machine -> device.json.
-#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
 #include <memory>
-#include <optional>
 
 #include "common/cli.h"
 #include "common/cli_options.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/replay_command.h"
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 
 #include "common/cli_options.h"

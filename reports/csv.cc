@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/csv.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <iterator>
 #include <optional>

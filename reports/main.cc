@@ -2,10 +2,6 @@
 // preserve-report: trace.db, schedule.json and replay.db -> report.html, .json, .md, .csv.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
-#include <optional>
-#include <string>
-#include <vector>
 
 #include "common/cli.h"
 #include "common/cli_options.h"

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <optional>
 
 #include "apply/kernel_name.h"
 #include "common/enum_words.h"

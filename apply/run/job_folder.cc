@@ -10,7 +10,6 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
-#include <string>
 #include <thread>
 
 #include "common/environment.h"

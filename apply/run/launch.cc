@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/launch.h"
 
-#include <filesystem>
 #include <fstream>
 
 #include "apply/run/apply_db.h"

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "apply/run/outcomes.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <map>
 #include <tuple>
-#include <utility>
 
 #include "common/error.h"
 #include "common/stats.h"

@@ -3,8 +3,6 @@
 
 #include <fmt/ranges.h>
 
-#include <array>
-
 #include "common/error.h"
 #include "common/split.h"
 #include "common/units.h"

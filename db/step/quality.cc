@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "db/step/quality.h"
 
-#include <vector>
-
 #include "common/error.h"
 #include "common/units.h"
 #include "db/step/folded_step.h"

@@ -2,8 +2,6 @@
 #include "db/step/steps.h"
 
 #include <algorithm>
-#include <map>
-#include <unordered_map>
 
 #include "common/error.h"
 #include "common/hash.h"

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <string>
-#include <vector>
 
 #include "examples/tp_decoder/decoder.h"
 #include "examples/tp_decoder/error.h"

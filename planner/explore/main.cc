@@ -4,9 +4,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <optional>
-#include <string>
-#include <vector>
 
 #include "common/child_process.h"
 #include "common/cli.h"

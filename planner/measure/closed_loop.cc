@@ -2,7 +2,6 @@
 #include "planner/measure/closed_loop.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "common/error.h"
 #include "common/text.h"

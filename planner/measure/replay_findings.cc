@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <set>
-#include <string>
-#include <vector>
 
 #include "common/error.h"
 #include "db/replay_result.h"

@@ -2,11 +2,8 @@
 #include "planner/schedule/schedule_check.h"
 
 #include <algorithm>
-#include <string>
-#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
-#include <utility>
 
 #include "common/as_index.h"
 #include "common/error.h"

@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 
 #include "profiler/collector/environment.h"
 

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/convert/convert.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <map>
-#include <memory>
 
 #include "common/error.h"
 #include "common/text.h"

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <string>
 
 #include "common/error.h"
 #include "profiler/convert/convert.h"

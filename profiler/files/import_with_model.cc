@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/files/import_with_model.h"
 
-#include <vector>
-
 #include "common/error.h"
 #include "common/output_file.h"
 #include "planner/schedule/device.h"

@@ -2,9 +2,7 @@
 #include "profiler/files/merge.h"
 #include "common/text.h"
 
-#include <filesystem>
 #include <map>
-#include <optional>
 
 #include "common/error.h"
 #include "common/output_file.h"

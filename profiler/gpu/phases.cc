@@ -2,7 +2,6 @@
 #include "profiler/gpu/phases.h"
 
 #include <map>
-#include <string>
 
 #include "db/step/phase.h"
 

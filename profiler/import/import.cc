@@ -3,8 +3,6 @@
 #include "common/text.h"
 
 #include <algorithm>
-#include <map>
-#include <memory>
 #include <set>
 
 #include "common/error.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/import/known_devices.h"
 
-#include <string>
-
 #include "common/number.h"
 #include "profiler/gpu/records.h"
 

@@ -2,7 +2,6 @@
 #include "profiler/run/clock_server.h"
 
 #include <arpa/inet.h>
-#include <fmt/format.h>
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netinet/in.h>

@@ -6,9 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <new>
-#include <optional>
 
 #include "common/environment.h"
 #include "common/error.h"

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <ctime>
 #include <memory>
-#include <optional>
 #include <set>
 
 #include "common/error.h"

@@ -5,9 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <optional>
 #include <random>
-#include <span>
 
 #include "common/error.h"
 #include "common/stats.h"

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <map>
-#include <utility>
 
 #include "common/error.h"
 #include "common/rounded_up.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cpu/fetch_method.h"
 
-#include <string>
-
 #include "common/error.h"
 #include "common/text.h"
 

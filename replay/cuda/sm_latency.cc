@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/cuda/sm_latency.h"
 
-#include <optional>
-
 #include "replay/cuda/device_memory.h"
 #include "replay/cuda/error.h"
 #include "replay/cuda/kernels/kernels.h"

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <vector>
 
 #include "common/stats.h"
 #include "common/units.h"

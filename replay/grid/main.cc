@@ -3,15 +3,8 @@
 #include "common/shell_word.h"
 #include "common/text.h"
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <filesystem>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "common/child_process.h"
 #include "common/cli.h"

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/models.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "common/error.h"

@@ -2,7 +2,6 @@
 #include "replay/ranks/collective_buffers.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "common/enum_words.h"
 #include "common/error.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON, CSV and Markdown of an exploration.
-#include <fmt/format.h>
 
 #include <cmath>
 #include <variant>

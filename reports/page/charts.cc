@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reports/page/charts.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "common/units.h"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // docs/metrics.md in the page, so that each heading can link to what defines its figures.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>

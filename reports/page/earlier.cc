@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // This run against an earlier one, and the ranks against one another.
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first thing on the page: what was found, how sure that is, why, and what would help.
-#include <fmt/format.h>
 
 #include <algorithm>
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The samples behind the intervals: how each arm is distributed, and whether the ratios drift.
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>

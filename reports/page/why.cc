@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The way from the baseline to the prefetch step, and on to the bounds, as a waterfall.
-#include <fmt/format.h>
 
 #include <algorithm>
 

@@ -6,7 +6,6 @@
 #include <dlfcn.h>
 
 #include <atomic>
-#include <string_view>
 
 #include "apply/library/cuda/process.h"
 #include "hooks/cuda/callback_name.h"

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <string_view>
-#include <vector>
 
 #include "common/error.h"
 #include "common/units.h"

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <string_view>
 
 #include "hooks/cuda/callback_name.h"
 #include "profiler/collector/cuda/thread_record.h"

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 
 #include "hooks/c_library.h"
 #include "hooks/listener.h"

@@ -7,8 +7,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <atomic>
-
 #include "hooks/next_of.h"
 #include "hooks/unnoticed.h"
 #include "profiler/collector/touch/pages.h"

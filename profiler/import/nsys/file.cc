@@ -3,9 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
-#include <set>
-#include <utility>
 
 #include "common/error.h"
 #include "common/text.h"
