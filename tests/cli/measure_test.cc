@@ -38,10 +38,7 @@ DeviceModel box() {
 class MeasureCli : public testing::Test {
  protected:
   MeasureCli() {
-    test::SyntheticTrace spec;
-    spec.layers = 2;
-    spec.lm_head_bytes = 1 << 20;
-    test::write_synthetic_trace(directory_ / "trace.db", spec);
+    test::write_synthetic_trace(directory_ / "trace.db", {.layers = 2, .lm_head_bytes = 1 << 20});
     write_device(box());
     fs::create_directory(directory_ / "tmp");
   }

@@ -46,7 +46,7 @@ TEST_F(ProfileCli, OutputAndExitCodePassThrough) {
   EXPECT_THAT(recording.run.err, HasSubstr("to stderr\n"));
   EXPECT_THAT(recording.run.err, HasSubstr("no decode step was found"));
   EXPECT_THAT(recording.run.err,
-              EndsWith("next: preserve-report " + recording.file() + " -o report.html\n"));
+              EndsWith("next: preserve-report " + recording.trace + " -o report.html\n"));
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
 }
 
@@ -268,7 +268,7 @@ TEST_F(ProfileCli, NothingRecordedIsExplained) {
   const Recording recording({"/bin/sh", "-c", "exit 5"});
   EXPECT_EQ(recording.run.exit_code, 5);
   EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
-  EXPECT_FALSE(fs::exists(recording.file()));
+  EXPECT_FALSE(fs::exists(recording.trace));
 }
 
 TEST_F(ProfileCli, OnlyAllowedEnvironmentIsStored) {
@@ -280,7 +280,7 @@ TEST_F(ProfileCli, OnlyAllowedEnvironmentIsStored) {
       {"HF_TOKEN=hf_abcdefghijklmnop", "OMP_NUM_THREADS=3", "NCCL_SECRET_TOKEN=sesame-sesame",
        "OMP_PLACES=hf_abcdefghijklmnop", "NCCL_NET=0123456789abcdef0123456789abcdef", "EDITOR=ed"});
   EXPECT_EQ(recording.list("SELECT value FROM env WHERE name = 'OMP_NUM_THREADS'"), "3");
-  const std::string bytes = read_text_file(recording.file());
+  const std::string bytes = read_text_file(recording.trace);
   for (const char* secret : {"hf_abcdef", "sesame", "0123456789abcdef", "EDITOR", "HF_TOKEN",
                              "key-on-command-line", "S3cr3t"}) {
     EXPECT_THAT(bytes, Not(HasSubstr(secret)));

@@ -96,10 +96,7 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
 }
 
 TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
-  test::SimplePlan plan;
-  plan.link_latency_ns = 50'000;
-  plan.wrap = true;
-  test::write_simple_schedule(schedule_, trace_, plan);
+  test::write_simple_schedule(schedule_, trace_, {.link_latency_ns = 50'000, .wrap = true});
   const test::Run run = succeeded(replay({"--link", "50us"}));
   EXPECT_THAT(run.out, HasSubstr("with a 50 us stand-in link"));
   const TraceDb db = TraceDb::open(directory_ / "replay.db");
@@ -116,9 +113,7 @@ TEST_F(ReplayCli, AnotherLinkThanTheSchedulesIsRefused) {
 }
 
 TEST_F(ReplayCli, ADoNothingScheduleShowsTheNoise) {
-  test::SimplePlan plan;
-  plan.bytes_per_window = 0;
-  test::write_simple_schedule(schedule_, trace_, plan);
+  test::write_simple_schedule(schedule_, trace_, {.bytes_per_window = 0});
   EXPECT_THAT(replay(), test::exits(0, HasSubstr("fetches nothing")));
 }
 
@@ -135,9 +130,7 @@ TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
 }
 
 TEST_F(ReplayCli, ASpareCoreCanFetch) {
-  test::SimplePlan plan;
-  plan.placement = "spare";
-  test::write_simple_schedule(schedule_, trace_, plan);
+  test::write_simple_schedule(schedule_, trace_, {.placement = "spare"});
   succeeded(replay());
   EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("cores_per_rank"), "2");
 }
@@ -145,9 +138,7 @@ TEST_F(ReplayCli, ASpareCoreCanFetch) {
 // The plan fetches on its own core, its rivals on a spare one, before and after the collective has
 // started, each with another kind of request.
 TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
-  test::SimplePlan plan;
-  plan.link_latency_ns = 4'000'000;
-  Schedule schedule = test::simple_schedule(trace_, plan);
+  Schedule schedule = test::simple_schedule(trace_, {.link_latency_ns = 4'000'000});
   schedule.candidates.push_back(schedule.plan);
   schedule.candidates[0].method = IssueMethod{"prefetcht1", "spare", 512, 0, "normal", "before"};
   schedule.candidates[1].method =

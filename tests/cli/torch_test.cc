@@ -50,11 +50,9 @@ TEST_F(TorchStandIn, ModulesAreRangesInsideTheStep) {
               ElementsAre("decode_step 5", "distributeddataparallel3 1", "head 5", "l0 6", "l1 5",
                           "module2 1", "prefill_step 1"));
   // After the error nothing is left open.
-  EXPECT_EQ(
-      recording_->number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL AND kind <> 'mark'"), 0);
-  EXPECT_EQ(recording_->number(
-                "SELECT COUNT(*) FROM range_named WHERE kind = 'push_pop' AND depth <> (name NOT "
-                "LIKE '%step' AND name NOT IN ('module2', 'distributeddataparallel3'))"),
+  EXPECT_EQ(recording_->count("range WHERE end_ns IS NULL AND kind <> 'mark'"), 0);
+  EXPECT_EQ(recording_->count("range_named WHERE kind = 'push_pop' AND depth <> (name NOT LIKE "
+                              "'%step' AND name NOT IN ('module2', 'distributeddataparallel3'))"),
             0);
 }
 

@@ -35,11 +35,11 @@ class PreserveTune : public testing::Test {
   }
 
   // The ranks wait for a network: on one host, where none comes late, nothing could be fetched.
-  void write_trace(test::SyntheticTrace spec, const std::vector<std::string>& changes = {}) {
+  void write_trace(test::SyntheticTrace spec, const std::function<void(TraceDb&)>& tweak = {}) {
     spec.allreduce_ns = 60'000;
     test::write_synthetic_trace(directory_ / "trace.db", spec, [&](TraceDb& db) {
       db.execute("UPDATE process SET host = 'host' || rank");
-      for (const std::string& change : changes) db.execute(change);
+      if (tweak) tweak(db);
     });
   }
 
@@ -101,9 +101,14 @@ TEST_F(PreserveTune, IsDeterministic) {
 TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
   ASSERT_EQ(tune_with_device({"-o", "a.json"}).exit_code, 0);
   // The same facts with every operator and tensor numbered backwards.
-  write_trace({}, {"UPDATE collective SET op_id = -op_id", "UPDATE counter SET op_id = -op_id",
-                   "UPDATE access SET op_id = -op_id, tensor_id = -tensor_id",
-                   "UPDATE op SET id = -id", "UPDATE tensor SET id = -id"});
+  write_trace({}, [](TraceDb& db) {
+    for (const char* statement :
+         {"UPDATE collective SET op_id = -op_id", "UPDATE counter SET op_id = -op_id",
+          "UPDATE access SET op_id = -op_id, tensor_id = -tensor_id", "UPDATE op SET id = -id",
+          "UPDATE tensor SET id = -id"}) {
+      db.execute(statement);
+    }
+  });
   ASSERT_EQ(tune_with_device({"-o", "b.json"}).exit_code, 0);
   Schedule a = schedule("a.json"), b = schedule("b.json");
   EXPECT_NE(a.trace_sha256, b.trace_sha256);
@@ -112,9 +117,7 @@ TEST_F(PreserveTune, TheOrderOfRowsDoesNotMatter) {
 }
 
 TEST_F(PreserveTune, WithoutNamesItSaysWhatTheyCouldGain) {
-  test::SyntheticTrace spec;
-  spec.name_tensors = false;
-  write_trace(spec);
+  write_trace({.name_tensors = false});
   const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.out,
               AllOf(HasSubstr("no operator reads a named tensor"),
@@ -125,10 +128,7 @@ TEST_F(PreserveTune, WithoutNamesItSaysWhatTheyCouldGain) {
 }
 
 TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
-  test::SyntheticTrace spec;
-  spec.allreduce_ns = 60'000;
-  spec.steps = 12;
-  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+  write_trace({.steps = 12}, [](TraceDb& db) {
     db.execute("UPDATE quality SET varying = 0.4 WHERE process_id = 2");
   });
   expect_refused(tune_with_device({}), "too noisy to plan from: rank 1: ");
@@ -137,9 +137,7 @@ TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
 }
 
 TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
-  test::SyntheticTrace spec;
-  spec.allreduce_ns = 60'000;
-  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+  write_trace({}, [](TraceDb& db) {
     db.execute(
         "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
         "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
@@ -173,9 +171,7 @@ TEST_F(PreserveTune, OnOneHostALinkIsAllThatIsWaitedFor) {
 }
 
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {
-  test::SyntheticTrace spec;
-  spec.allreduce_ns = 60'000;
-  test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+  write_trace({}, [](TraceDb& db) {
     db.add_loss({0}, "nvtx", "dropped", 777);
     db.execute("UPDATE access SET confidence = 0.5");
     db.execute("UPDATE process SET complete = 0 WHERE rank = 1");
@@ -369,15 +365,9 @@ TEST_F(PreserveTune, RefusesBadFilesByName) {
 }
 
 TEST_F(PreserveTune, SaysWhatATraceLacks) {
-  test::SyntheticTrace spec;
-  spec.collectives = false;
-  write_trace(spec);
+  write_trace({.collectives = false});
   expect_refused(tune_with_device({}), "no collective");
-  spec = {};
-  spec.annotate_steps = false;
-  spec.steps = 1;
-  spec.layers = 1;
-  write_trace(spec);
+  write_trace({.layers = 1, .steps = 1, .annotate_steps = false});
   expect_refused(tune_with_device({}), "no step");
   test::write_synthetic_trace(directory_ / "trace.db", {},
                               [](TraceDb& db) { db.set_meta("kind", "replay"); });

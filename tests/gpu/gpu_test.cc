@@ -7,9 +7,9 @@
 
 #include <filesystem>
 
-#include "db/trace_db.h"
 #include "tests/support/commands.h"
 #include "tests/support/exits.h"
+#include "tests/support/rows.h"
 
 namespace preserve {
 namespace {
@@ -24,20 +24,17 @@ std::string tool(const char* name) {
   return name;
 }
 
-class Gpu : public testing::Test {
+class Gpu : public testing::Test, protected test::TraceFile {
  protected:
   void SetUp() override {
     const test::Run probe = test::run_program({tool("gpu_decode"), "--probe"});
     if (probe.exit_code == 2) GTEST_SKIP() << "no GPU: " << probe.err;
     ASSERT_EQ(probe.exit_code, 0) << probe.err;
   }
-  int64_t number(const std::string& sql) const {
-    return TraceDb::open(trace_).query_integer(sql).value_or(-1);
-  }
   void profile(const std::vector<std::string>& options, const std::vector<std::string>& arguments) {
-    trace_ = folder_ / "trace.db";
+    trace = folder_ / "trace.db";
     const test::Run run =
-        succeeded(test::run_program(test::words(tool("preserve-profile"), "-f", "-o", trace_,
+        succeeded(test::run_program(test::words(tool("preserve-profile"), "-f", "-o", trace,
                                                 options, "--", tool("gpu_decode"), arguments)));
     EXPECT_EQ(run.err.find("GPU activity is not recorded"), std::string::npos) << run.err;
   }
@@ -48,7 +45,6 @@ class Gpu : public testing::Test {
   }
 
   test::TemporaryDirectory folder_;
-  std::string trace_;
 };
 
 constexpr const char* kKernels =
@@ -59,9 +55,9 @@ TEST_F(Gpu, EagerKernelsAreCompleteAndInTheirRanges) {
   profile({}, {"--eager", "--steps", "30", "--layers", "4"});
   EXPECT_EQ(number(kKernels), 50 * 4);  // 20 warm-up steps
   EXPECT_EQ(lost(), 0);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM step"), 50);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id "
-                   "WHERE stream.kind = 'gpu' AND op.kind = 'compute' AND range_id IS NULL"),
+  EXPECT_EQ(count("step"), 50);
+  EXPECT_EQ(count("op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu' AND op.kind = "
+                  "'compute' AND range_id IS NULL"),
             0);
 }
 
@@ -69,24 +65,23 @@ TEST_F(Gpu, GraphNodesKnowTheRangesOfTheirCapture) {
   profile({}, {"--steps", "30", "--layers", "4"});
   EXPECT_EQ(number(kKernels), 50 * 4);
   EXPECT_EQ(lost(), 0);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
-                   "string.id = range.name_id WHERE string.value = 'layers.2.mlp'"),
+  EXPECT_EQ(count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
+                  "range.name_id WHERE string.value = 'layers.2.mlp'"),
             50);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM collective"), 50 * 4);
+  EXPECT_EQ(count("collective"), 50 * 4);
 }
 
 TEST_F(Gpu, CaptureRangeKnowsGraphsFromBefore) {
   profile({"--capture-range", "profiler"}, {"--steps", "10", "--layers", "4"});
   EXPECT_EQ(number(kKernels), 10 * 4);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
-                   "string.id = range.name_id WHERE string.value = 'layers.0.mlp'"),
+  EXPECT_EQ(count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
+                  "range.name_id WHERE string.value = 'layers.0.mlp'"),
             10);
 }
 
 TEST_F(Gpu, WholeGraphsAreOneOperatorEach) {
   profile({"--cuda-graphs", "graph"}, {"--steps", "10", "--layers", "4"});
-  EXPECT_EQ(number("SELECT COUNT(*) FROM op JOIN string ON string.id = op.name_id WHERE "
-                   "string.value = 'CUDA graph'"),
+  EXPECT_EQ(count("op JOIN string ON string.id = op.name_id WHERE string.value = 'CUDA graph'"),
             30);
 }
 
@@ -102,8 +97,8 @@ TEST_F(Gpu, CountersOfKernelsAndOfGraphNodes) {
     std::vector<std::string> arguments{"--steps", "3", "--layers", "8", "--weight-mib", "32"};
     if (std::string(how) == "--eager") arguments.emplace_back(how);
     profile({"--counters", "dram,l2", "--capture-range", "profiler"}, arguments);
-    const TraceDb db = TraceDb::open(trace_);
-    Query facts = db.query("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'");
+    const TraceDb recorded = db();
+    Query facts = recorded.query("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'");
     if (facts.next() && facts.text(0).find("administrators") != std::string_view::npos) {
       GTEST_SKIP() << "the driver allows counters to administrators only";
     }
@@ -114,8 +109,7 @@ TEST_F(Gpu, CountersOfKernelsAndOfGraphNodes) {
 
 TEST_F(Gpu, TimesLieWithinTheRecording) {
   profile({}, {"--steps", "10", "--layers", "2"});
-  EXPECT_EQ(number("SELECT COUNT(*) FROM op, process WHERE op.start_ns < process.start_ns OR "
-                   "op.end_ns > process.end_ns"),
+  EXPECT_EQ(count("op, process WHERE op.start_ns < process.start_ns OR op.end_ns > process.end_ns"),
             0);
 }
 

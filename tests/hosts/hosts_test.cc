@@ -35,8 +35,9 @@ bool is_there(const std::string& program) {
 #define NEEDS(program) \
   if (!is_there(program)) GTEST_SKIP() << "its compiler is not installed: " << (program)
 
-class Hosts : public ::testing::Test {
+class Hosts : public ::testing::Test, protected test::TraceFile {
  protected:
+  Hosts() { trace = file("trace.db"); }
   // A shell script that gives the program behind it another clock where `condition` holds.
   std::string shifting(const std::string& condition) {
     std::string file = (folder_ / "shifting").string();
@@ -57,8 +58,6 @@ class Hosts : public ::testing::Test {
     ASSERT_EQ(run_.exit_code, 0) << run_.err;
   }
   std::string file(const char* name) const { return (folder_ / name).string(); }
-  TraceDb db() const { return TraceDb::open(file("trace.db")); }
-  int64_t number(const std::string& sql) const { return db().query_integer(sql).value_or(-1); }
 
   // What the shifted clock said, on the true one.
   double true_ns(double shifted) const {
@@ -67,8 +66,8 @@ class Hosts : public ::testing::Test {
   }
   // By how much the times of the shifted rank are wrong in the trace, at each of `times_ns`.
   std::vector<double> errors_ns(int rank, const std::vector<int64_t>& times_ns) const {
-    const TraceDb trace = db();
-    Query rows = trace.query(
+    const TraceDb recorded = db();
+    Query rows = recorded.query(
         "SELECT start_ns, offset_ns, drift FROM process JOIN clock ON process_id = id "
         "WHERE rank = ?",
         {rank});
@@ -104,9 +103,9 @@ class Hosts : public ::testing::Test {
         << run_.err;
   }
   // The same operators, in order, whoever recorded them.
-  Words operators(const std::string& trace) const {
+  static Words operators(const std::string& file) {
     return test::rows(
-        TraceDb::open(trace),
+        TraceDb::open(file),
         "SELECT p.rank, s.value, c.function, c.bytes, c.dtype, c.ranks, c.sequence, c.peer, "
         "c.blocking FROM collective AS c JOIN op ON op.id = c.op_id JOIN stream ON stream.id = "
         "op.stream_id JOIN process AS p ON p.id = stream.process_id JOIN string AS s ON s.id = "
@@ -121,7 +120,7 @@ class Hosts : public ::testing::Test {
 TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
   const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
   ASSERT_NO_FATAL_FAILURE(record(mpirun(2, {other, kPrograms + "hosts_program", "50", "4000"})));
-  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips' AND readings >= 2"), 2);
+  EXPECT_EQ(count("clock WHERE source = 'round_trips' AND readings >= 2"), 2);
   EXPECT_EQ(number("SELECT offset_ns FROM clock JOIN process ON id = process_id WHERE rank = 0"),
             0);
   expect_one_clock(1);
@@ -140,8 +139,8 @@ TEST_F(Hosts, FilesOfSeveralLaunchersComeOntoOneClockByTheirCollectives) {
             1000 + number("SELECT MAX(residual_ns) FROM clock"));
   // A collective says no more than that both were in it at once: on a busy machine that may be
   // long.
-  const TraceDb trace = db();
-  Query both = trace.query(
+  const TraceDb recorded = db();
+  Query both = recorded.query(
       "SELECT MAX(CASE rank WHEN 1 THEN start_ns END), SUM(end_ns - start_ns) FROM "
       "collective_named WHERE function = 'allreduce' GROUP BY sequence");
   std::vector<int64_t> times_ns, allowed_ns;
@@ -177,8 +176,7 @@ TEST_P(Namespaces, AreRecordedAsHostsOnOneClock) {
   ASSERT_EQ(run_.exit_code, 0) << run_.err;
   EXPECT_EQ(number("SELECT rank FROM process WHERE host = 'left'"), 0);
   EXPECT_EQ(number("SELECT rank FROM process WHERE host = 'right'"), 1);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"),
-            100);
+  EXPECT_EQ(count("collective WHERE function = 'allreduce' AND bytes = 512"), 100);
   expect_one_clock(1);
   EXPECT_THAT(run_.err, ContainsRegex("clocks of 2 hosts: 1 process moved by up to [0-9.]+ ms"));
 }
@@ -192,9 +190,8 @@ class Slurm : public Hosts, public ::testing::WithParamInterface<const char*> {
     run_ = run({kTwoNodes, "sh", "-c", script});
     if (run_.exit_code == kSkipped) GTEST_SKIP() << run_.err;
     ASSERT_EQ(run_.exit_code, 0) << run_.err;
-    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
-    EXPECT_EQ(
-        number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce' AND bytes = 512"), 40);
+    EXPECT_EQ(count("process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(count("collective WHERE function = 'allreduce' AND bytes = 512"), 40);
   }
 };
 
@@ -206,7 +203,7 @@ TEST_P(Slurm, RanksAreRecordedInFrontOfSrunAndBehindIt) {
   const std::string command = kPrograms + program + " 20 1000";
   ASSERT_NO_FATAL_FAILURE(run_on_nodes(kProfile + " -o trace.db -- " + srun + command));
   if (IsSkipped()) return;
-  EXPECT_EQ(number("SELECT COUNT(*) FROM clock WHERE source = 'round_trips'"), 2);
+  EXPECT_EQ(count("clock WHERE source = 'round_trips'"), 2);
   run_on_nodes(srun + kProfile + " -o each.%r.db -- " + command + " && " + kProfile +
                " -f --merge each.0.db each.1.db -o trace.db");
 }
@@ -223,7 +220,7 @@ TEST_P(Mpich, IsRecordedAsOpenMpiIs) {
                                          "2", kPrograms + "mpich_mpi_program", GetParam()}));
   EXPECT_EQ(operators(file("mpich.db")), operators(file("trace.db")));
   EXPECT_EQ(TraceDb::open(file("mpich.db")).meta("mpi_library").substr(0, 5), "MPICH");
-  EXPECT_EQ(TraceDb::open(file("mpich.db")).query_integer("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(test::count(TraceDb::open(file("mpich.db")), "loss_nonzero"), 0);
 }
 INSTANTIATE_TEST_SUITE_P(Modes, Mpich,
                          ::testing::Values("every", "inplace", "nonblocking", "intercommunicator"),
@@ -236,8 +233,8 @@ TEST_F(Hosts, SessionsLargeCountsAndPartitionedMessagesOfMpi4AreCountedByName) {
     ASSERT_NO_FATAL_FAILURE(
         record({"mpiexec.mpich", "-n", "2", kPrograms + "mpich_mpi4_program", mode}));
     EXPECT_THAT(run_.out, testing::AllOf(HasSubstr("0 of 2: 127 2"), HasSubstr("1 of 2: 127 1")));
-    EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IN (0, 1) AND world_size = 2"), 2);
-    EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+    EXPECT_EQ(count("process WHERE rank IN (0, 1) AND world_size = 2"), 2);
+    EXPECT_EQ(count("collective WHERE function = 'allreduce'"), 2);
     for (const char* counted : {"MPI_Allreduce_c 2", "MPI_Bcast_c 2", "MPI_Pready 12"}) {
       EXPECT_THAT(run_.err, HasSubstr(counted)) << mode;
     }
@@ -249,14 +246,14 @@ TEST_F(Hosts, AnMpiLibraryThatWasOpenedPrivatelyIsFound) {
   NEEDS("mpich_module.so");
   ASSERT_NO_FATAL_FAILURE(record({"mpiexec.mpich", "-n", "1", kPrograms + "opens_program",
                                   kPrograms + "mpich_module.so", "3", "0"}));
-  EXPECT_EQ(number("SELECT COUNT(*) FROM collective"), 3);
+  EXPECT_EQ(count("collective"), 3);
 }
 
 TEST_F(Hosts, SpawnedProcessesHaveNoRank) {
   ASSERT_NO_FATAL_FAILURE(record(mpirun(1, {kPrograms + "spawn_program"})));
-  EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank IS NULL AND world_size IS NULL"), 1);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM process WHERE rank = 0 AND world_size = 1"), 1);
-  EXPECT_EQ(number("SELECT COUNT(*) FROM collective WHERE function = 'allreduce'"), 2);
+  EXPECT_EQ(count("process WHERE rank IS NULL AND world_size IS NULL"), 1);
+  EXPECT_EQ(count("process WHERE rank = 0 AND world_size = 1"), 1);
+  EXPECT_EQ(count("collective WHERE function = 'allreduce'"), 2);
   EXPECT_THAT(run_.err, HasSubstr("1 process was started by MPI_Comm_spawn"));
   EXPECT_THAT(run_.err, HasSubstr("MPI_Comm_spawn 1"));
 }
@@ -272,10 +269,8 @@ TEST_P(Fortran, IsRecordedThroughEachOfItsBindings) {
   ASSERT_NO_FATAL_FAILURE(record(mpich ? Words{"mpiexec.mpich", "-n", "2", kPrograms + program}
                                        : mpirun(2, {kPrograms + program})));
   const auto calls = [&](const char* function, int bytes, const char* type) {
-    return number(
-        fmt::format("SELECT COUNT(*) FROM collective WHERE function = '{}' AND bytes = {} "
-                    "AND dtype = '{}'",
-                    function, bytes, type));
+    return count(fmt::format("collective WHERE function = '{}' AND bytes = {} AND dtype = '{}'",
+                             function, bytes, type));
   };
   EXPECT_EQ(calls("allreduce", 512, "MPI_DOUBLE_PRECISION"), 8);
   if (std::string(form) != "module_form") return;

@@ -22,7 +22,7 @@ GpuFacts fake_facts();
 
 struct FakeGpuProperties {
   GpuFacts facts = fake_facts();
-  GpuState state;  // what state() says until set_state()
+  GpuState state{};  // what state() says until set_state()
   int64_t block_bytes = 4096;
   int64_t effective_l2_bytes = 3 << 20;
   // Lines marked evict_last that stay without any set-aside.
@@ -32,7 +32,7 @@ struct FakeGpuProperties {
   // Hits of SMs of one half on lines that only the other half has; 0: L2 is not split.
   double far_bytes_per_s = 0;
   // Of a prefetch that has the memory for itself; empty: 80 % of the memory's.
-  std::function<double(GpuFetch fetch, int ctas, int64_t chunk_bytes)> prefetch_bytes_per_s;
+  std::function<double(GpuFetch fetch, int ctas, int64_t chunk_bytes)> prefetch_bytes_per_s{};
   int64_t launch_gap_ns = 1000;  // from the end of what a node waits for to its beginning
   int64_t leaf_start_ns = 1500;  // the same of a prefetch that is a leaf of another node
   int64_t fork_ns = 0;           // added to the start of a node that has a prefetch as a leaf
@@ -46,7 +46,7 @@ struct FakeGpuProperties {
   double chase_slowdown = 1;       // the same of chases
   double few_blocks_slowdown = 1;  // the same of reads in a chosen number of blocks
   double flops_per_s = 50e12;
-  std::vector<GpuElement> multiplies;  // types of gemm nodes that it can run
+  std::vector<GpuElement> multiplies{};  // types of gemm nodes that it can run
   bool has_nccl = false;
   int64_t nccl_latency_ns = 8000;
   double nccl_bytes_per_s = 50e9;

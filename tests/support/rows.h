@@ -12,4 +12,19 @@ namespace preserve::test {
 // The rows of a SELECT, the values of each with a space between; "-" where there is none.
 std::vector<std::string> rows(const TraceDb& db, const std::string& sql);
 
+// How many rows what stands behind FROM has.
+inline int64_t count(const TraceDb& db, const std::string& from) {
+  return db.query_integer("SELECT COUNT(*) FROM " + from).value_or(-1);
+}
+
+// A file that is opened for each question.
+struct TraceFile {
+  std::string trace;
+  TraceDb db() const { return TraceDb::open(trace); }
+  std::vector<std::string> rows(const std::string& sql) const { return test::rows(db(), sql); }
+  // -1 where there is none.
+  int64_t number(const std::string& sql) const { return db().query_integer(sql).value_or(-1); }
+  int64_t count(const std::string& from) const { return test::count(db(), from); }
+};
+
 }  // namespace preserve::test

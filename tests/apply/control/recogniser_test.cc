@@ -41,6 +41,14 @@ class Sequence {
     for (const char letter : calls) seen += feed(call(letter - 'a' + 1));
     return seen;
   }
+  // Three times each of `calls`.
+  std::string feed_thrice(const std::vector<Collective>& calls) {
+    std::string seen;
+    for (int i = 0; i < 3; ++i) {
+      for (const Collective& one : calls) seen += feed(one);
+    }
+    return seen;
+  }
   char feed(const Collective& collective) {
     last_ = recogniser_.next(collective);
     if (last_.surprise) return '!';
@@ -61,45 +69,21 @@ class Sequence {
   Recogniser::Seen last_;
 };
 
-TEST(Recogniser, LocksAfterTwoWholeRepetitions) {
-  Sequence sequence("aab");
-  EXPECT_EQ(sequence.feed("aabaabaabaab"), ".....L012012");
-}
-
-TEST(Recogniser, FindsTheBeginningOfTheStepInTheMiddleOfOne) {
-  Sequence sequence("aab");
-  EXPECT_EQ(sequence.feed("abaabaabaab"), ".......L012");
-}
-
-TEST(Recogniser, PassesOtherShapesThrough) {
-  Sequence sequence("aab");
-  EXPECT_EQ(sequence.feed("zzzzxaaabaabaab"), "...........L012");
-}
-
-TEST(Recogniser, UnlocksAtAMissingCollectiveAndLocksAgain) {
-  Sequence sequence("aabc");
-  EXPECT_EQ(sequence.feed("aabcaabc"), ".......L");
-  EXPECT_EQ(sequence.feed("aabcabcaabcaabcaabc"),
-            "01230!......"
-            "..L0123");
-}
-
-TEST(Recogniser, UnlocksAtAnExtraCollective) {
-  Sequence sequence("ab");
-  EXPECT_EQ(sequence.feed("ababab"), "...L01");
-  EXPECT_EQ(sequence.feed("aabab"), "0!..L");
-}
-
-TEST(Recogniser, UnlocksAtReorderedCollectives) {
-  Sequence sequence("abc");
-  EXPECT_EQ(sequence.feed("abcabcabc"), ".....L012");
-  EXPECT_EQ(sequence.feed("acbabcabcabc"), "0!......L012");
-}
-
-TEST(Recogniser, LosesNoRepetitionThatAWrongStartHeldBack) {
-  // After "aabaa" another a: the last two a may begin the step.
-  Sequence sequence("aab");
-  EXPECT_EQ(sequence.feed("aabaaabaabaab"), ".........L012");
+TEST(Recogniser, LocksAfterTwoWholeRepetitionsAndUnlocksAtASurprise) {
+  const struct {
+    const char *name, *step, *calls, *seen;
+  } cases[] = {{"two whole repetitions", "aab", "aabaabaabaab", ".....L012012"},
+               {"begun in the middle of a step", "aab", "abaabaabaab", ".......L012"},
+               {"other shapes before it", "aab", "zzzzxaaabaabaab", "...........L012"},
+               {"a missing collective", "aabc", "aabcaabcaabcabcaabcaabcaabc",
+                ".......L01230!........L0123"},
+               {"an extra collective", "ab", "abababaabab", "...L010!..L"},
+               {"reordered collectives", "abc", "abcabcabcacbabcabcabc", ".....L0120!......L012"},
+               // After "aabaa" another a: the last two a may begin the step.
+               {"a wrong start", "aab", "aabaaabaabaab", ".........L012"}};
+  for (const auto& [name, step, calls, seen] : cases) {
+    EXPECT_EQ(Sequence(step).feed(calls), seen) << name;
+  }
 }
 
 TEST(Recogniser, SaysWhatTheSurpriseWas) {
@@ -120,25 +104,17 @@ TEST(Recogniser, SaysWhatTheSurpriseWas) {
 
 TEST(Recogniser, TellsSubCommunicatorsApart) {
   Sequence sequence({planned(1, 0, 2), planned(1, 0, 4)});
-  std::string seen;
-  for (int i = 0; i < 3; ++i) {
-    seen += sequence.feed(call(1, 0, 4));
-    seen += sequence.feed(call(1, 0, 2));
-  }
-  EXPECT_EQ(seen, "....L0");
+  EXPECT_EQ(sequence.feed_thrice({call(1, 0, 4), call(1, 0, 2)}), "....L0");
 }
 
 TEST(Recogniser, TakesMessagesInBetweenForPartOfTheStep) {
   Sequence sequence({planned(8, 0, 2, "MPI_DOUBLE", kYes), planned(8, 0, 2, "MPI_DOUBLE", kNo)});
   EXPECT_FALSE(sequence.recogniser().is_ambiguous());
-  std::string seen;
-  seen += sequence.feed(call(8, 0, 2, "MPI_DOUBLE", false));
-  for (int i = 0; i < 3; ++i) {
-    seen += sequence.feed(call(8, 0, 2, "MPI_DOUBLE", true));
-    seen += sequence.feed(call(8, 0, 2, "MPI_DOUBLE", false));
-  }
-  EXPECT_EQ(seen, "....L01");
-  sequence.feed(call(8, 0, 2, "MPI_DOUBLE", false));
+  const Collective behind = call(8, 0, 2, "MPI_DOUBLE", true);
+  const Collective alone = call(8, 0, 2, "MPI_DOUBLE", false);
+  EXPECT_EQ(sequence.feed(alone), '.');
+  EXPECT_EQ(sequence.feed_thrice({behind, alone}), "...L01");
+  sequence.feed(alone);
   EXPECT_EQ(sequence.last().surprise, Surprise::messages);
 }
 

@@ -20,8 +20,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
-  SyntheticTrace spec;
-  spec.layers = 2;
+  const SyntheticTrace spec{.layers = 2};
   const FoldedStep step = fold_step(synthetic_trace(spec));
   ASSERT_EQ(step.ops.size(), 2u * 9 + 3);
   EXPECT_EQ(step.ops[0].name, "embed");
@@ -39,8 +38,7 @@ TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
 }
 
 TEST(FoldedStep, AccessesNameTensorsOnce) {
-  SyntheticTrace spec;
-  spec.layers = 2;
+  const SyntheticTrace spec{.layers = 2};
   const FoldedStep step = fold_step(synthetic_trace(spec));
   EXPECT_EQ(step.tensors.size(), 2u * 5 + 1);
   ASSERT_EQ(step.ops[2].accesses.size(), 1u);
@@ -113,8 +111,7 @@ TEST(FoldedStep, BlocksOfACollectiveAreACount) {
 }
 
 TEST(FoldedStep, StepsAreFoundByPeriodicityWithoutAnnotation) {
-  SyntheticTrace spec;
-  spec.annotate_steps = false;
+  const SyntheticTrace spec{.annotate_steps = false};
   const FoldedStep step = fold_step(synthetic_trace(spec));
   EXPECT_EQ(step.source, "detected");
   EXPECT_EQ(step.ops.size(), static_cast<size_t>(spec.layers) * 9 + 3);
@@ -311,8 +308,7 @@ TEST(Phase, TheReasonIsTheRangeOrTheAttentionKernels) {
   const TraceDb named = synthetic_trace();
   EXPECT_THAT(phase_reason(named, fold_step(named)), HasSubstr("its range is named decode_step"));
 
-  SyntheticTrace bare;
-  bare.annotate_steps = false;
+  const SyntheticTrace bare{.annotate_steps = false};
   const TraceDb told = synthetic_trace(bare, [](TraceDb& db) {
     db.execute(
         "UPDATE string SET value = 'void flash_fwd_kernel<int>' WHERE value LIKE '%attn.core'");

@@ -82,21 +82,15 @@ TEST(ExplorePoint, OfAFewLayersIsThatOfAll) {
 }
 
 TEST(ExplorePoint, HasTheBytesOfThePaper) {
-  struct Expected {
-    const char* model;
-    double weights, kv, mlp;
-  };
-  for (const Expected& expected :
-       {Expected{"llama3-8b", 41.9, 268.4, 176.2}, Expected{"phi-3-small", 41.9, 268.4, 176.2},
-        Expected{"llama3-70b", 151.0, 268.4, 704.6}, Expected{"qwen2-7b", 29.4, 134.2, 203.7},
-        Expected{"qwen2-72b", 151.0, 268.4, 726.7}, Expected{"phi-3-medium", 65.5, 335.5, 275.3}}) {
+  for (const test::PaperFootprint& expected : test::kPaperFootprints) {
     PaperPoint paper(expected.model);
     paper.point.ranks = 1;
     paper.point.batch = 8;
     paper.point.memory_bytes = int64_t{1} << 40;
     const ExploreCell cell = evaluate(paper.point);
     ASSERT_TRUE(cell.done()) << cell.reason;
-    EXPECT_NEAR(static_cast<double>(cell.attention_weight_bytes) / 1e6, expected.weights, 0.05);
+    EXPECT_NEAR(static_cast<double>(cell.attention_weight_bytes) / 1e6, expected.attention_weights,
+                0.05);
     EXPECT_NEAR(static_cast<double>(cell.kv_bytes) / 1e6, expected.kv, 0.06);
     EXPECT_NEAR(static_cast<double>(cell.mlp_bytes) / 1e6, expected.mlp, 0.06);
   }
@@ -138,11 +132,7 @@ TEST(ExplorePoint, SaysWhyThereIsNoNumber) {
 TEST(ExplorePoint, SearchesForBetterPlansWhenAskedTo) {
   const ModelConfig model = test::example_model("stories42m");
   const DeviceModel device = example_device("h100-sxm");
-  ExplorePoint point;
-  point.model = &model;
-  point.device = &device;
-  point.ranks = 2;
-  point.batch = 4;
+  ExplorePoint point{.model = &model, .device = &device, .ranks = 2, .batch = 4};
   const ExploreCell quick = evaluate(point);
   point.search = true;
   const ExploreCell searched = evaluate(point);
@@ -250,10 +240,7 @@ TEST(ExploreProperty, TheGainRisesWithTheContextUntilTheKvCacheOutgrowsTheCache)
 
 TEST(ExploreHardware, KeepsTheShareOfTheCache) {
   const DeviceModel h100 = example_device("h100-sxm");
-  ExplorePoint point;
-  point.device = &h100;
-  point.cache_bytes = 2 * h100.cache_bytes;
-  const DeviceModel device = changed_device(point);
+  const DeviceModel device = changed_device({.device = &h100, .cache_bytes = 2 * h100.cache_bytes});
   EXPECT_EQ(device.cache_bytes, 2 * h100.cache_bytes);
   EXPECT_NEAR(static_cast<double>(device.cache_budget_bytes),
               2 * static_cast<double>(h100.cache_budget_bytes), 2);
@@ -266,10 +253,8 @@ TEST(ExploreHardware, KeepsTheShareOfTheCache) {
 
 TEST(ExploreHardware, TurnsAnotherBandwidthIntoRooflines) {
   const DeviceModel h100 = example_device("h100-sxm");
-  ExplorePoint point;
-  point.device = &h100;
-  point.memory_bandwidth_bytes_per_s = h100.memory_bandwidth_bytes_per_s / 2;
-  const DeviceModel device = changed_device(point);
+  const DeviceModel device = changed_device(
+      {.device = &h100, .memory_bandwidth_bytes_per_s = h100.memory_bandwidth_bytes_per_s / 2});
   EXPECT_TRUE(device.operators.empty());
   EXPECT_DOUBLE_EQ(device.methods.front().bandwidth_bytes_per_s,
                    h100.methods.front().bandwidth_bytes_per_s / 2);
@@ -289,12 +274,8 @@ TEST(ExploreHardware, NetworksHaveLatencyAndBandwidth) {
 TEST(ExploreFused, OverlapsTheLongerOfBothWithTheOther) {
   PaperPoint paper("llama3-8b");
   paper.point.batch = 1024;
-  WorkloadSpec spec;
-  spec.model = paper.model;
-  spec.ranks = 4;
-  spec.batch = 1024;
-  spec.context = 512;
-  spec.allreduce_ns = 400'000;
+  const WorkloadSpec spec{
+      .model = paper.model, .ranks = 4, .batch = 1024, .context = 512, .allreduce_ns = 400'000};
   const FoldedStep step = generate_workload(spec, paper.device).step;
   const std::vector<double> saved_ns = fused_savings_ns(step, paper.device, spec.allreduce_ns);
   for (size_t i = 0; i < step.ops.size(); ++i) {

@@ -21,12 +21,12 @@ namespace preserve {
 namespace {
 
 using test::fails_with;
+using test::kExamples;
 using test::TemporaryDirectory;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
 namespace fs = std::filesystem;
-const std::string kExamples = std::string(PRESERVE_SOURCE_DIR) + "/examples/";
 
 // --- keys ----------------------------------------------------------------------------------------
 

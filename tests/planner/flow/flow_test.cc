@@ -75,25 +75,16 @@ TEST(Flow, HugePricesDoNotOverflow) {
   EXPECT_EQ(solve_flow(problem).profit, 4 * 2);
 }
 
-TEST(Flow, AgreesWithNetworkSimplex) {
-  for (uint64_t seed = 0; seed < 2500; ++seed) {
-    const FlowProblem problem = random_flow(seed, 40, 1000, 100000);
-    ASSERT_EQ(solve_flow(problem).profit, lemon_profit(problem)) << "seed " << seed;
-  }
-}
-
-TEST(Flow, AgreesWithSuccessiveShortestPaths) {
-  for (uint64_t seed = 0; seed < 600; ++seed) {
-    const FlowProblem problem = random_flow(seed, 25, 50, 1000);
-    ASSERT_EQ(solve_flow(problem).profit, successive_paths_profit(problem)) << "seed " << seed;
-  }
-}
-
-TEST(Flow, LargeRingsAgreeWithNetworkSimplex) {
-  for (uint64_t seed = 0; seed < 20; ++seed) {
-    const FlowProblem problem = random_flow(seed, 3000, 1 << 20, 1 << 30);
-    ASSERT_EQ(solve_flow(problem).profit, lemon_profit(problem)) << "seed " << seed;
-  }
+TEST(Flow, AgreesWithNetworkSimplexAndSuccessiveShortestPaths) {
+  const auto agree = [](const char* oracle, auto profit, uint64_t seeds, auto... limits) {
+    for (uint64_t seed = 0; seed < seeds; ++seed) {
+      const FlowProblem problem = random_flow(seed, limits...);
+      ASSERT_EQ(solve_flow(problem).profit, profit(problem)) << oracle << ", seed " << seed;
+    }
+  };
+  agree("network simplex", lemon_profit, 2500, 40, 1000, 100000);
+  agree("network simplex on a large ring", lemon_profit, 20, 3000, 1 << 20, 1 << 30);
+  agree("successive shortest paths", successive_paths_profit, 600, 25, 50, 1000);
 }
 
 TEST(Flow, SomeEdgeIsEmptyAndEveryRandomPlanCarriesItsProof) {

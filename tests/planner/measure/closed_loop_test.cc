@@ -60,21 +60,15 @@ DeviceModel cpu_device() {
 }
 
 FoldedStep cpu_step(int64_t qkv_bytes = 3 << 19, int64_t kv_bytes = 1 << 20) {
-  test::SyntheticStep spec;
-  spec.layers = 3;
-  spec.qkv_bytes = qkv_bytes;
-  spec.kv_bytes = kv_bytes;
-  spec.gate_up_bytes = 4 << 20;
-  spec.bandwidth_bytes_per_s = 24e9;
-  spec.noise = 0;
-  return test::synthetic_step(spec);
+  return test::synthetic_step({.layers = 3,
+                               .qkv_bytes = qkv_bytes,
+                               .gate_up_bytes = 4 << 20,
+                               .kv_bytes = kv_bytes,
+                               .bandwidth_bytes_per_s = 24e9,
+                               .noise = 0});
 }
 
-PlanOptions linked() {
-  PlanOptions options;
-  options.problem.link_latency_ns = kLinkNs;
-  return options;
-}
+const PlanOptions kLinked{.problem = {.link_latency_ns = kLinkNs}};
 
 const Plan* find_plan(const Schedule& schedule, const std::function<bool(const Plan&)>& wanted) {
   for (const Plan& plan : schedule.candidates) {
@@ -98,7 +92,7 @@ class ClosedLoopTest : public testing::Test {
     world.link_latency_ns = kLinkNs;
     return world;
   }
-  ClosedLoop loop(int rounds = 2) const { return {step_, device_, linked(), rounds}; }
+  ClosedLoop loop(int rounds = 2) const { return {step_, device_, kLinked, rounds}; }
 
   Schedule choose(const World& world) const {
     ClosedLoop loop = this->loop();
@@ -235,7 +229,7 @@ TEST_F(ClosedLoopTest, NothingToFetchNeedsNoReplay) {
   EXPECT_EQ(without_methods.result().plan.verdict, PlanVerdict::do_nothing);
   EXPECT_THAT(without_methods.result().plan.reasons.back(), HasSubstr("no prefetch method"));
   device_ = cpu_device();
-  PlanOptions none = linked();
+  PlanOptions none = kLinked;
   none.strategy = Strategy::none;
   ClosedLoop without_plans(step_, device_, none, 2);
   EXPECT_FALSE(without_plans.next());

@@ -81,9 +81,8 @@ TEST(Problem, ACoreFetchesOnlyWhileItWaits) {
 
 TEST(Problem, ALinkLengthensWindowsAndTheBaseline) {
   const FoldedStep step = two_readers();
-  ProblemOptions options;
-  options.link_latency_ns = 2'000;
-  const PlanProblem problem = build_problem(step, tiny_device(100 * kKiB), options);
+  const PlanProblem problem =
+      build_problem(step, tiny_device(100 * kKiB), {.link_latency_ns = 2'000});
   EXPECT_EQ(problem.windows[0].usable_ns, 5'000 + 2'000 - 100);
   EXPECT_DOUBLE_EQ(problem.baseline_step_ns, step.wall_ns + 2'000);
 }
@@ -157,8 +156,7 @@ TEST(Problem, TheCacheHoldsWhatTrafficLeaves) {
 TEST(Problem, OnlyWhatSurvivesIsRoom) {
   DeviceModel device = tiny_device(100 * kKiB);
   device.cache_bytes = 400 * kKiB;
-  ProblemOptions all;
-  all.budget_bytes = 300 * kKiB;
+  const ProblemOptions all{.budget_bytes = 300 * kKiB};
   const auto problem = [&](const ProblemOptions& options) {
     return build_problem(two_readers(), device, options);
   };
@@ -236,8 +234,7 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
   steps.reader("norm", 4 * kKiB, 5'000);         // 0.8 of 10 bytes/ns: idle
   steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: unknown
   const FoldedStep step = *steps;
-  ProblemOptions options;
-  options.windows = WindowsMode::idle;
+  const ProblemOptions options{.windows = WindowsMode::idle};
   DeviceModel device = tiny_device(150 * kKiB);
   device.methods[0].bandwidth_bytes_per_s = 8e9;  // leaves 2 bytes/ns
   const PlanProblem problem = build_problem(step, device, options);
@@ -264,10 +261,8 @@ TEST(Problem, OperatorsThatAreSlowedCostAndLastLonger) {
   OperatorSlowdowns& slowdowns = device.methods[0].operator_slowdown_per_byte_ns;
   slowdowns[OperatorClass::small] = 0.025;  // a fifth of the time: a quarter more arrives
   slowdowns[OperatorClass::product] = 0.01;
-  ProblemOptions idle;
-  idle.windows = WindowsMode::idle;
   device.cache_read_bandwidth_bytes_per_s = 1e15;  // a byte that hits saves 0.1 ns
-  const PlanProblem problem = build_problem(*steps, device, idle);
+  const PlanProblem problem = build_problem(*steps, device, {.windows = WindowsMode::idle});
   ASSERT_EQ(problem.windows.size(), 2u);
   EXPECT_EQ(problem.windows[1].ordinal, norm);
   const Window& window = problem.windows[1];
@@ -295,10 +290,8 @@ TEST(Problem, WindowsAreIdleWhereEverySlowdownBesideIsKnown) {
   DeviceModel device = tiny_device(150 * kKiB);
   device.methods[0].bandwidth_bytes_per_s = 8e9;
   const auto windows = [&](WindowsMode mode) {
-    ProblemOptions options;
-    options.windows = mode;
     std::vector<int32_t> ordinals;
-    for (const Window& window : build_problem(*steps, device, options).windows) {
+    for (const Window& window : build_problem(*steps, device, {.windows = mode}).windows) {
       ordinals.push_back(window.ordinal);
     }
     return ordinals;
@@ -415,9 +408,7 @@ TEST(Problem, RefusesImpossibleBudgets) {
   const FoldedStep step = two_readers();
   const DeviceModel device = tiny_device(100 * kKiB);
   const auto with_budget = [&](int64_t bytes) {
-    ProblemOptions options;
-    options.budget_bytes = bytes;
-    return problem_error(step, device, options);
+    return problem_error(step, device, {.budget_bytes = bytes});
   };
   EXPECT_THAT(with_budget(0), HasSubstr("budget of zero"));
   EXPECT_THAT(with_budget(101 * kKiB), HasSubstr("more than the cache"));

@@ -29,13 +29,11 @@ inline constexpr PaperFootprint kPaperFootprints[] = {
 
 inline WorkloadSpec example(const std::string& model, int64_t ranks, int64_t batch, int64_t context,
                             WeightType type = WeightType::fp16) {
-  WorkloadSpec spec;
-  spec.model = example_model(model);
-  spec.ranks = ranks;
-  spec.batch = batch;
-  spec.context = context;
-  spec.type = type;
-  return spec;
+  return {.model = example_model(model),
+          .ranks = ranks,
+          .batch = batch,
+          .context = context,
+          .type = type};
 }
 
 }  // namespace preserve::test

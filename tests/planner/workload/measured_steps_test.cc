@@ -84,13 +84,12 @@ const MeasuredStep kMeasured[] = {
 
 TEST(MeasuredSteps, AreMetWithin15Percent) {
   for (const MeasuredStep& step : kMeasured) {
-    WorkloadSpec spec;
-    spec.model = model_of(step.model);
-    spec.ranks = step.ranks;
-    spec.batch = step.batch;
-    spec.context = step.context;
-    spec.type = step.type;
-    spec.engine_overhead = step.engine_overhead;
+    const WorkloadSpec spec{.model = model_of(step.model),
+                            .ranks = step.ranks,
+                            .batch = step.batch,
+                            .context = step.context,
+                            .type = step.type,
+                            .engine_overhead = step.engine_overhead};
     const double ms = generate_workload(spec, example_device(step.device)).step.wall_ns / 1e6;
     EXPECT_NEAR(ms / step.ms, 1, 0.15) << step.source << " on " << step.ranks << " " << step.device
                                        << ": " << ms << " for " << step.ms << " ms";
@@ -138,10 +137,7 @@ TEST(Collectives, OfTheLibraryThatIsChosen) {
 // --- what steps read -----------------------------------------------------------------------------
 
 TEST(GeneratedSteps, ContextsOfEachSequence) {
-  WorkloadSpec spec;
-  spec.model = model_of(kLlama3Small);
-  spec.batch = 2;
-  spec.contexts = {1000, 3000};
+  WorkloadSpec spec{.model = model_of(kLlama3Small), .batch = 2, .contexts = {1000, 3000}};
   const auto core = [](const FoldedStep& step) {
     for (const StepOp& op : step.ops) {
       if (op.name == "layers.0.attn.core") return op;
@@ -182,16 +178,14 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
 }
 
 TEST(GeneratedSteps, WindowsBoundTheCache) {
-  WorkloadSpec spec;
-  spec.model = model_of(std::string(kLlama3Small) + R"(,"sliding_window":1024)");
-  spec.context = 8192;
+  const WorkloadSpec spec{
+      .model = model_of(std::string(kLlama3Small) + R"(,"sliding_window":1024)"), .context = 8192};
   EXPECT_EQ(generate_workload(spec, example_device("h100-sxm")).bytes.kv,
             int64_t{32} * 2 * 1024 * 8 * 128 * 2);
 }
 
 TEST(GeneratedSteps, EngineOverheadIsOperatorsOfItsOwn) {
-  WorkloadSpec spec;
-  spec.model = model_of(kLlama3Small);
+  WorkloadSpec spec{.model = model_of(kLlama3Small)};
   const Workload plain = generate_workload(spec, example_device("h100-sxm"));
   spec.engine_overhead = 1.4;
   const Workload slow = generate_workload(spec, example_device("h100-sxm"));
@@ -203,9 +197,7 @@ TEST(GeneratedSteps, EngineOverheadIsOperatorsOfItsOwn) {
 }
 
 TEST(GeneratedSteps, FourBitsWhereTheDeviceHasThem) {
-  WorkloadSpec spec;
-  spec.model = model_of(kLlama3Small);
-  spec.type = WeightType::fp4;
+  WorkloadSpec spec{.model = model_of(kLlama3Small), .type = WeightType::fp4};
   EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
               fails_with("no fp4 arithmetic rate"));
   const Workload fp4 = generate_workload(spec, example_device("b200"));

@@ -8,38 +8,23 @@
 
 #include "planner/referee/simulator.h"
 #include "planner/search/plan.h"
-#include "planner/workload/workload.h"
-#include "tests/support/paths.h"
+#include "tests/planner/workload/examples.h"
 
 namespace preserve {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kExamples = fs::path(PRESERVE_SOURCE_DIR) / "examples";
+using test::example_device;
 
 const char* const kPaperModels[] = {"llama3-8b", "llama3-70b",  "qwen2-7b",
                                     "qwen2-72b", "phi-3-small", "phi-3-medium"};
 
-DeviceModel example_device(const std::string& name) {
-  return load_device(kExamples / "devices" / (name + ".json"));
-}
-
 // The paper's default setting: four devices, 8 bits, batch 4.
 WorkloadSpec paper_spec(const std::string& model) {
-  WorkloadSpec spec;
-  spec.model = load_model_config(kExamples / "models" / (model + ".json"));
-  spec.ranks = 4;
-  spec.batch = 4;
-  spec.context = 4096;
-  spec.type = WeightType::int8;
-  return spec;
+  return test::example(model, 4, 4, 4096, WeightType::int8);
 }
 
 Schedule planned(const WorkloadSpec& spec, const DeviceModel& device) {
-  PlanOptions options;
-  options.candidates = 8;
-  return make_schedule(generate_workload(spec, device).step, device, options).schedule;
+  return make_schedule(generate_workload(spec, device).step, device, {.candidates = 8}).schedule;
 }
 
 // What the plan saves under the referee, over the optimum of the flow of the step as recorded.

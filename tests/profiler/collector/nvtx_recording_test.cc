@@ -21,9 +21,9 @@ TEST(NvtxRecording, ThreadsHaveTheirOwnStreamsAndNames) {
   const Recorded recording({kNvtxProgram, "threads"});
   EXPECT_EQ(recording.list("SELECT name FROM stream WHERE name IS NOT NULL ORDER BY name"),
             "worker 0,worker 1,worker 2,worker 3");
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'thread work'"), 400);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM op WHERE kind = 'compute'"), 400);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(recording.count("range_named WHERE name = 'thread work'"), 400);
+  EXPECT_EQ(recording.count("op WHERE kind = 'compute'"), 400);
+  EXPECT_EQ(recording.count("loss_nonzero"), 0);
   EXPECT_EQ(recording.number(kUnbalanced), 0);
 }
 
@@ -31,8 +31,8 @@ TEST(NvtxRecording, RingsOfEndedThreadsServeTheNext) {
   // Room for two rings; eight threads, one after another.
   const Recorded recording({kNvtxProgram, "successive"}, {"--flush-period", "5ms"},
                            {"PRESERVE_RING_TOTAL=2097152"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'successive'"), 8);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(recording.count("range_named WHERE name = 'successive'"), 8);
+  EXPECT_EQ(recording.count("loss_nonzero"), 0);
 }
 
 TEST(NvtxRecording, MemoryOfRingsIsBoundedAndTheRestIsCounted) {
@@ -47,7 +47,7 @@ TEST(NvtxRecording, MemoryOfRingsIsBoundedAndTheRestIsCounted) {
 
 TEST(NvtxRecording, ForkedChildHasItsOwnProcess) {
   const Recorded recording({kNvtxProgram, "fork"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM process WHERE complete"), 2);
+  EXPECT_EQ(recording.count("process WHERE complete"), 2);
   EXPECT_EQ(recording.list("SELECT range_named.name FROM range_named JOIN stream ON stream.id = "
                            "stream_id JOIN process ON process.id = process_id WHERE ppid IN "
                            "(SELECT pid FROM process) ORDER BY range_named.id"),
@@ -60,14 +60,14 @@ TEST(NvtxRecording, ForkedChildHasItsOwnProcess) {
 
 TEST(NvtxRecording, ExecutedChildHasItsOwnProcess) {
   const Recorded recording({kNvtxProgram, "exec"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM process"), 2);
+  EXPECT_EQ(recording.count("process"), 2);
   EXPECT_EQ(recording.list("SELECT name FROM range_named ORDER BY start_ns"),
             "before exec,after exec");
 }
 
 TEST(NvtxRecording, SeveralBinariesWithNvtxShareOneTimeline) {
   const Recorded recording({kNvtxProgram, "dlopen", PRESERVE_PROGRAM_DIR "/libnvtx_plugin.so"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM stream"), 1);
+  EXPECT_EQ(recording.count("stream"), 1);
   EXPECT_EQ(recording.list("SELECT name FROM range_named ORDER BY start_ns"),
             "in program,in plugin");
 }
@@ -103,7 +103,7 @@ TEST(NvtxRecording, MemoryRegionsBecomeTensorsAndAccesses) {
             "layers.0.mlp.up layers.0.mlp.up.weight read 0+4096 1.0,"
             "scores layers.0.attn.k_cache read 0+1536 0.5,"
             "scores layers.0.attn.k_cache write 1280+256 0.5");
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM step WHERE source = 'nvtx'"), 3);
+  EXPECT_EQ(recording.count("step WHERE source = 'nvtx'"), 3);
 }
 
 TEST(NvtxRecording, PayloadsAreDecodedByTheirSchema) {
@@ -124,10 +124,10 @@ TEST(NvtxRecording, FullRingDropsWholeRangesAndCountsThem) {
   EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'dropped'"), 0);
   EXPECT_EQ(recording.number(kUnbalanced), 0);
   // Every range that is there has its end, and the tree is the program's.
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss WHERE kind = 'unmatched'"), 0);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE depth <> CASE name WHEN "
-                             "'inner' THEN 2 WHEN 'outer range of the flood' THEN 1 ELSE 0 END"),
+  EXPECT_EQ(recording.count("range WHERE end_ns IS NULL"), 0);
+  EXPECT_EQ(recording.count("loss WHERE kind = 'unmatched'"), 0);
+  EXPECT_EQ(recording.count("range_named WHERE depth <> CASE name WHEN 'inner' THEN 2 WHEN 'outer "
+                            "range of the flood' THEN 1 ELSE 0 END"),
             0);
 }
 
@@ -156,8 +156,8 @@ class UnorderlyEnd : public ::testing::TestWithParam<Ending> {};
 TEST_P(UnorderlyEnd, LeavesAReadableTraceOfEverythingFlushed) {
   const Recording recording({kNvtxProgram, "ends", GetParam().how}, {"--flush-period", "20ms"});
   EXPECT_EQ(recording.run.exit_code, GetParam().exit_code) << recording.run.err;
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'flushed'"), 50);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 1);
+  EXPECT_EQ(recording.count("range_named WHERE name = 'flushed'"), 50);
+  EXPECT_EQ(recording.count("range WHERE end_ns IS NULL"), 1);
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 0);
   EXPECT_EQ(recording.db().meta("incomplete"), "1");
   EXPECT_THAT(recording.run.err, HasSubstr("incomplete"));

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "db/trace_db.h"
 #include "tests/support/commands.h"
 #include "tests/support/paths.h"
 #include "tests/support/rows.h"
@@ -20,19 +19,16 @@ inline const std::string kProfile = PRESERVE_BIN_DIR "/preserve-profile";
 inline const std::string kNvtxProgram = PRESERVE_PROGRAM_DIR "/nvtx_program";
 inline const std::string kMpiProgram = PRESERVE_PROGRAM_DIR "/mpi_program";
 
-class Recording {
+class Recording : public TraceFile {
  public:
   // `options` stand before the --.
   explicit Recording(const std::vector<std::string>& command,
                      const std::vector<std::string>& options = {},
                      const std::vector<std::string>& environment = {}) {
-    run = run_program(words(kProfile, "-o", file(), options, "--", command),
+    trace = folder_ / "trace.db";
+    run = run_program(words(kProfile, "-o", trace, options, "--", command),
                       words(environment, kAllowRoot), folder_.path());
   }
-  std::string file() const { return (folder_.path() / "trace.db").string(); }
-  TraceDb db() const { return TraceDb::open(file()); }
-  int64_t number(const std::string& sql) const { return db().query_integer(sql).value_or(-1); }
-  std::vector<std::string> rows(const std::string& sql) const { return test::rows(db(), sql); }
   // Joined by commas.
   std::string list(const std::string& sql) const {
     return fmt::format("{}", fmt::join(rows(sql), ","));

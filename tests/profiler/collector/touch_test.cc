@@ -19,19 +19,17 @@ TEST(Touch, FindsWhichAllocationsAreReadAfterWhichCall) {
                            "string.id = name_id WHERE role = 'weight' ORDER BY value"),
             "allocation.1048576.0 weight allocation,allocation.2097152.0 weight allocation");
   // Read in turn: no interval has both.
-  EXPECT_EQ(
-      recording.number("SELECT COUNT(*) FROM (SELECT op_id FROM access JOIN tensor ON tensor.id = "
-                       "tensor_id WHERE role = 'weight' GROUP BY op_id HAVING COUNT(*) > 1)"),
-      0);
+  EXPECT_EQ(recording.count("(SELECT op_id FROM access JOIN tensor ON tensor.id = tensor_id WHERE "
+                            "role = 'weight' GROUP BY op_id HAVING COUNT(*) > 1)"),
+            0);
   EXPECT_GT(
-      recording.number(
-          "SELECT COUNT(*) FROM access JOIN tensor ON tensor.id = tensor_id WHERE access.bytes = "
-          "2097152 AND tensor.bytes = 2097152 AND mode = 'read' AND access.source = 'touch'"),
+      recording.count("access JOIN tensor ON tensor.id = tensor_id WHERE access.bytes = 2097152 "
+                      "AND tensor.bytes = 2097152 AND mode = 'read' AND access.source = 'touch'"),
       50);
-  EXPECT_GT(recording.number("SELECT COUNT(*) FROM access WHERE mode = 'write'"), 50);
-  EXPECT_GT(recording.number("SELECT COUNT(*) FROM access WHERE confidence = 0.9"), 0)
+  EXPECT_GT(recording.count("access WHERE mode = 'write'"), 50);
+  EXPECT_GT(recording.count("access WHERE confidence = 0.9"), 0)
       << "some intervals look more closely";
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(recording.count("loss_nonzero"), 0);
 }
 
 class Unnoticed : public testing::TestWithParam<const char*> {};

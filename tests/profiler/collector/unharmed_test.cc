@@ -43,10 +43,10 @@ TEST(Unharmed, WhatAThreadWithoutSystemCallsLosesIsCounted) {
 TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
   const Recorded recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx:mark", "sleep:20",
                             "no_clock_counter", "nvtx:mark", "sleep:20", "nvtx:mark"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range AS a JOIN range AS b ON b.id = a.id + 1 "
-                             "WHERE b.start_ns - a.start_ns >= 20000000"),
+  EXPECT_EQ(recording.count("range AS a JOIN range AS b ON b.id = a.id + 1 WHERE b.start_ns - "
+                            "a.start_ns >= 20000000"),
             2);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(recording.count("loss_nonzero"), 0);
 }
 
 TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
@@ -56,7 +56,7 @@ TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
 
 TEST(Unharmed, AChildThatTheCLibraryDoesNotKnowRecordsAndEnds) {
   const Recorded recording({kOddProgram, "unseen-fork"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM process WHERE complete"), 2);
+  EXPECT_EQ(recording.count("process WHERE complete"), 2);
   EXPECT_EQ(
       recording.list("SELECT name FROM range_named WHERE name NOT LIKE 'first%' ORDER BY start_ns"),
       "parent,child,parent after");
@@ -71,8 +71,8 @@ TEST(Unharmed, AProgramWithoutTheTimeStampCounter) {
 TEST(Unharmed, ThousandsOfShortThreadsLoseNothing) {
   // The writer gives no ring on meanwhile.
   const Recorded recording({kOddProgram, "short-threads"}, {"--flush-period", "3600s"});
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range"), 2000);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM loss_nonzero"), 0);
+  EXPECT_EQ(recording.count("range"), 2000);
+  EXPECT_EQ(recording.count("loss_nonzero"), 0);
 }
 
 TEST(Unharmed, AServerThatDropsRootIsRecorded) {
@@ -136,7 +136,7 @@ TEST(Unharmed, AnotherToolOfMpisProfilingInterface) {
   for (const Recording* recording : {&preloaded, &linked}) {
     EXPECT_EQ(recording->run.exit_code, 0) << recording->run.err;
     EXPECT_THAT(recording->run.out, HasSubstr("tool saw 5\n"));
-    EXPECT_EQ(recording->number("SELECT COUNT(*) FROM collective_named"), 5);
+    EXPECT_EQ(recording->count("collective_named"), 5);
   }
 }
 
@@ -170,12 +170,9 @@ TEST(Unharmed, OfALongRecordingTheNewestRecordsCanBeKept) {
     EXPECT_GT(status.st_size, 3 << 20);
   }
   EXPECT_EQ(recording.list("SELECT name FROM range_named ORDER BY start_ns DESC LIMIT 1"), "after");
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name = 'early'"), 0);
-  EXPECT_GT(recording.number(
-                "SELECT COUNT(*) FROM range_named WHERE name = 'registered' AND domain = 'hot'"),
-            1000);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range_named WHERE name LIKE 'unregistered%'"),
-            0);
+  EXPECT_EQ(recording.count("range_named WHERE name = 'early'"), 0);
+  EXPECT_GT(recording.count("range_named WHERE name = 'registered' AND domain = 'hot'"), 1000);
+  EXPECT_EQ(recording.count("range_named WHERE name LIKE 'unregistered%'"), 0);
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'received'"), kHotRecords);
   EXPECT_GT(recording.number("SELECT count FROM loss WHERE kind = 'overwritten'"), 1000);
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
@@ -189,7 +186,7 @@ TEST(Unharmed, AHotLoopCanBeSampled) {
   EXPECT_EQ(recording.number(
                 "SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written', 'sampled')"),
             -1);
-  EXPECT_EQ(recording.number("SELECT COUNT(*) FROM range WHERE end_ns IS NULL"), 0);
+  EXPECT_EQ(recording.count("range WHERE end_ns IS NULL"), 0);
   EXPECT_EQ(recording.list("SELECT COUNT(*) > 10 FROM range_named GROUP BY name ORDER BY name"),
             "0,0,1,1,1");  // after, early; mark, registered, started
 }

@@ -30,6 +30,7 @@ class Converted {
   }
   std::vector<std::string> rows(const std::string& sql) const { return test::rows(db_, sql); }
   int64_t number(const std::string& sql) const { return db_.query_integer(sql).value_or(-1); }
+  int64_t count(const std::string& from) const { return test::count(db_, from); }
   ConvertSummary summary;
 
  private:
@@ -121,8 +122,8 @@ TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
     spool.pop(1000 * tid + 500);
   }
   const Converted converted = spool.converted();
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM access"), 2);
+  EXPECT_EQ(converted.count("stream"), 2);
+  EXPECT_EQ(converted.count("access"), 2);
 }
 
 // One operator per step, then `own_ns` of the step's own time, then another operator.
@@ -196,7 +197,7 @@ TEST(Convert, TruncatedAnywhereIsReadAsFarAsItGoes) {
     std::ofstream(folder / "torn.spool", std::ios::binary) << bytes.substr(0, size);
     try {
       const Converted converted({folder / "torn.spool"});
-      const int64_t ranges = converted.number("SELECT COUNT(*) FROM range");
+      const int64_t ranges = converted.count("range");
       EXPECT_GE(ranges, most);
       EXPECT_FALSE(converted.summary.complete);
       most = ranges;
@@ -238,7 +239,7 @@ TEST(Convert, DamagedRecordsAreCounted) {
   spool.pop(150);                                             // nothing open
   spool.raw({0, 0, spool::RecordType::push, 0, 0, 160}, "");  // of no length
   const Converted converted = spool.converted();
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(converted.count("range"), 1);
   EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'mpi' AND kind = 'damaged'"),
             1);
   EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'unmatched'"),
@@ -302,7 +303,7 @@ TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
   spool.push("second", 300);
   spool.pop(400);
   const Converted converted = spool.converted();
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM stream"), 2);
+  EXPECT_EQ(converted.count("stream"), 2);
   EXPECT_EQ(converted.rows("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
 }
 
@@ -326,9 +327,9 @@ TEST(Convert, OneRankIsOneProcess) {
   worker.call(mpi::kAllreduce, 8, 100, 200);
   worker.finish();
   const Converted converted({folder / "a.spool", folder / "b.spool"});
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process"), 2);
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM collective_named WHERE rank = 0"), 1);
-  EXPECT_EQ(converted.number("SELECT COUNT(*) FROM process WHERE rank IS NULL"), 1);
+  EXPECT_EQ(converted.count("process"), 2);
+  EXPECT_EQ(converted.count("collective_named WHERE rank = 0"), 1);
+  EXPECT_EQ(converted.count("process WHERE rank IS NULL"), 1);
 }
 
 TEST(Convert, ARankIsNotGuessed) {
@@ -382,24 +383,23 @@ RC_GTEST_PROP(Convert, RandomTimelinesKeepTheInvariants, ()) {
     }
   }
   const Converted converted = spool.converted();
-  const auto none = [&converted](const char* sql) { return converted.number(sql) == 0; };
+  const auto none = [&converted](const char* from) { return converted.count(from) == 0; };
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR "
-           "idle_ns < 0 OR attributed_ns < 0"));
+      none("stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0 OR "
+           "attributed_ns < 0"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM (SELECT start_ns, LAG(end_ns) OVER (PARTITION BY stream_id ORDER "
-           "BY id) AS before FROM op) WHERE start_ns < before"));
+      none("(SELECT start_ns, LAG(end_ns) OVER (PARTITION BY stream_id ORDER BY id) AS before FROM "
+           "op) WHERE start_ns < before"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM range AS c JOIN range AS p ON p.id = c.parent_id WHERE c.depth <> "
-           "p.depth + 1 OR c.start_ns < p.start_ns OR COALESCE(c.end_ns, 1e18) > "
-           "COALESCE(p.end_ns, 1e18)"));
-  RC_ASSERT(none("SELECT COUNT(*) FROM range WHERE parent_id IS NULL AND depth <> 0"));
+      none("range AS c JOIN range AS p ON p.id = c.parent_id WHERE c.depth <> p.depth + 1 OR "
+           "c.start_ns < p.start_ns OR COALESCE(c.end_ns, 1e18) > COALESCE(p.end_ns, 1e18)"));
+  RC_ASSERT(none("range WHERE parent_id IS NULL AND depth <> 0"));
   RC_ASSERT(
-      none("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE op.start_ns < "
-           "range.start_ns OR op.end_ns > COALESCE(range.end_ns, 1e18)"));
-  RC_ASSERT(none(kUnexplained));
+      none("op JOIN range ON range.id = op.range_id WHERE op.start_ns < range.start_ns OR "
+           "op.end_ns > COALESCE(range.end_ns, 1e18)"));
+  RC_ASSERT(converted.number(kUnexplained) == 0);
   const auto calls = std::count(actions.begin(), actions.end(), 6);
-  RC_ASSERT(converted.number("SELECT COUNT(*) FROM collective") == calls);
+  RC_ASSERT(converted.count("collective") == calls);
 }
 
 // Rows of the same nested ranges, however few of them may wait for their end.

@@ -20,15 +20,13 @@ namespace {
 class GpuClosedLoop : public testing::Test {
  protected:
   GpuClosedLoop() {
-    test::SyntheticTrace spec;
-    spec.layers = 2;
-    spec.steps = 4;
-    spec.allreduce_ns = 20'000;
-    spec.lm_head_bytes = 1 << 20;
-    spec.bandwidth_bytes_per_s = 100e9;
     properties_.block_bytes = 32 << 10;  // fewer events
     properties_.effective_l2_bytes = 2 << 20;
-    test::write_synthetic_trace(trace_, spec);
+    test::write_synthetic_trace(trace_, {.layers = 2,
+                                         .steps = 4,
+                                         .lm_head_bytes = 1 << 20,
+                                         .allreduce_ns = 20'000,
+                                         .bandwidth_bytes_per_s = 100e9});
     step_ = fold_step(TraceDb::open(trace_));
     world_.count_gpus = [] { return 1; };
     world_.open_gpu = [&](int) { return std::make_unique<test::FakeGpu>(properties_); };

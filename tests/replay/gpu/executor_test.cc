@@ -44,6 +44,14 @@ class GpuExecutorTest : public testing::Test {
     return plan_for_gpu(job_, request, gpu.facts(), multiplies_, false, fits);
   }
 
+  // Of collectives that can be split.
+  static DeviceModel fitted() {
+    DeviceModel fits;
+    fits.name = "fitted";
+    fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+    return fits;
+  }
+
   // Step time of an arm of its own executor.
   double step_ns(const std::string& arm, const DeviceModel* fits = nullptr) {
     FakeGpu gpu(properties_);
@@ -56,9 +64,7 @@ class GpuExecutorTest : public testing::Test {
   }
 
   Measurement measure_all(FakeGpu& gpu, GpuExecutor& executor) {
-    MeasureOptions options;
-    options.time_limit_ns = 60'000'000;
-    options.sample_ns = 1'000'000;
+    const MeasureOptions options{.time_limit_ns = 60'000'000, .sample_ns = 1'000'000};
     return measure(executor, options, [&] { return gpu.monotonic_ns(); });
   }
 
@@ -137,9 +143,7 @@ TEST_F(GpuExecutorTest, HotBoundsThePrefetch) {
 }
 
 TEST_F(GpuExecutorTest, OverlapHidesAllButTheLastPiece) {
-  DeviceModel fits;
-  fits.name = "fitted";
-  fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+  const DeviceModel fits = fitted();
   const double piece_ns = 10'000 * (500 + 4096 / 2.0) / (500 + 16384 / 2.0);
   // 10 us become the last piece; three launches come between the operator's pieces.
   const double gain_ns = 2.0 * spec_.layers * (10'000 - piece_ns - 3 * 1'000);
@@ -147,9 +151,7 @@ TEST_F(GpuExecutorTest, OverlapHidesAllButTheLastPiece) {
 }
 
 TEST_F(GpuExecutorTest, AllArmsAreMeasuredAndAgreeOnWhatTheyRead) {
-  DeviceModel fits;
-  fits.name = "fitted";
-  fits.collectives = {{"allreduce", "nccl", 2, 500, 2e9, 0, 1024, 1 << 20}};
+  const DeviceModel fits = fitted();
   properties_.noise = 0.005;
   FakeGpu gpu(properties_);
   GpuExecutor executor(ranks_, gpu, job_.rank_program, plan(gpu, &fits), "");
@@ -259,14 +261,11 @@ TEST_F(GpuExecutorTest, RealCollectivesTakeWhatTheyTake) {
   properties_.has_nccl = true;
   properties_.nccl_latency_ns = 12'000;
   FakeGpu gpu(properties_);
-  GpuReplay how;
-  how.nccl = true;
   const test::FakeRank ranks(0, 2);
-  MeasureOptions options;
-  options.time_limit_ns = 1;
   std::vector<std::string> said;
-  const ReplayRecord record = replay_on_gpu(ranks, gpu, job_, {}, how, options,
-                                            [&](const std::string& text) { said.push_back(text); });
+  const ReplayRecord record =
+      replay_on_gpu(ranks, gpu, job_, {}, {.nccl = true}, {.time_limit_ns = 1},
+                    [&](const std::string& text) { said.push_back(text); });
   EXPECT_EQ(record.meta.at("collective"), "nccl");
   EXPECT_EQ(record.result.ranks, 2);
   EXPECT_EQ(record.op_times.ranks, 2U);
@@ -280,11 +279,10 @@ TEST_F(GpuExecutorTest, RealCollectivesTakeWhatTheyTake) {
 
 TEST_F(GpuExecutorTest, WithoutNcclRealCollectivesAreRefused) {
   FakeGpu gpu(properties_);
-  GpuReplay how;
-  how.nccl = true;
   const test::FakeRank ranks(0, 2);
-  EXPECT_THAT([&] { replay_on_gpu(ranks, gpu, job_, {}, how, {}, [](const std::string&) {}); },
-              fails_with("NCCL"));
+  EXPECT_THAT(
+      [&] { replay_on_gpu(ranks, gpu, job_, {}, {.nccl = true}, {}, [](const std::string&) {}); },
+      fails_with("NCCL"));
 }
 
 // Any step, with slices wherever they may be: what the arms are made of stays inside the memory

@@ -28,73 +28,66 @@ GpuNode stand_in_node(int64_t hold_ns, int64_t link_bytes) {
 
 class FakeGpuTest : public testing::Test {
  protected:
-  GpuRun run(FakeGpu& gpu, std::vector<GpuNode> nodes, int times = 1) {
+  static GpuRun run(FakeGpu& gpu, std::vector<GpuNode> nodes) {
     GpuGraph graph;
     graph.nodes = std::move(nodes);
     for (const GpuNode& node : graph.nodes) graph.ops = std::max(graph.ops, node.op + 1);
     const int number = gpu.add(graph);
-    GpuRun result = gpu.run(number, times);
+    GpuRun result = gpu.run(number, 1);
     gpu.drop(number);
     return result;
   }
-  FakeGpuProperties properties_;
+  GpuRun run(std::vector<GpuNode> nodes) { return run(gpu_, std::move(nodes)); }
+
+  FakeGpu gpu_;
+  const GpuAddress data_ = gpu_.allocate(8 * kMiB);
 };
 
 TEST_F(FakeGpuTest, ReadsColdThenHot) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(2 * kMiB);
-  EXPECT_NEAR(run(gpu, {read_node(data, 2 * kMiB)}).op_ns[0], 2 * kMiB / 100.0, 1);
-  EXPECT_NEAR(run(gpu, {read_node(data, 2 * kMiB)}).op_ns[0], 2 * kMiB / 400.0, 1);
+  EXPECT_NEAR(run({read_node(data_, 2 * kMiB)}).op_ns[0], 2 * kMiB / 100.0, 1);
+  EXPECT_NEAR(run({read_node(data_, 2 * kMiB)}).op_ns[0], 2 * kMiB / 400.0, 1);
 }
 
 TEST_F(FakeGpuTest, LeavesTheCacheInOrderOfLastUse) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(4 * kMiB);
-  run(gpu, {read_node(data, 4 * kMiB)});
-  EXPECT_EQ(gpu.cached_bytes({data, kMiB}), 0);
-  EXPECT_EQ(gpu.cached_bytes({data + kMiB, 3 * kMiB}), 3 * kMiB);
-  EXPECT_NEAR(run(gpu, {read_node(data, 4 * kMiB)}).op_ns[0], 4 * kMiB / 100.0, 1);
+  run({read_node(data_, 4 * kMiB)});
+  EXPECT_EQ(gpu_.cached_bytes({data_, kMiB}), 0);
+  EXPECT_EQ(gpu_.cached_bytes({data_ + kMiB, 3 * kMiB}), 3 * kMiB);
+  EXPECT_NEAR(run({read_node(data_, 4 * kMiB)}).op_ns[0], 4 * kMiB / 100.0, 1);
 }
 
 TEST_F(FakeGpuTest, NodesAtTheSameTimeShareTheMemory) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(2 * kMiB);
-  const GpuRun both = run(gpu, {read_node(data, kMiB), read_node(data + kMiB, kMiB, {}, 1)});
+  const GpuRun both = run({read_node(data_, kMiB), read_node(data_ + kMiB, kMiB, {}, 1)});
   EXPECT_NEAR(both.op_ns[0], 2 * kMiB / 100.0, 100);
   EXPECT_NEAR(both.op_ns[1], 2 * kMiB / 100.0, 100);
 }
 
 TEST_F(FakeGpuTest, APrefetchBesideACollectiveMakesTheNextReadHot) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(2 * kMiB);
-  const GpuRun with = run(
-      gpu, {stand_in_node(20'000, 0), prefetch_node(data, kMiB), read_node(data, kMiB, {0}, 1)});
+  const GpuRun with =
+      run({stand_in_node(20'000, 0), prefetch_node(data_, kMiB), read_node(data_, kMiB, {0}, 1)});
   EXPECT_NEAR(with.op_ns[0], 20'000, 1);
   EXPECT_NEAR(with.op_ns[1], kMiB / 400.0, 1);
-  EXPECT_EQ(gpu.prefetched_bytes(), kMiB);
+  EXPECT_EQ(gpu_.prefetched_bytes(), kMiB);
 }
 
 TEST_F(FakeGpuTest, EvictLastStaysOnlyInTheSetAside) {
-  FakeGpu gpu(properties_);
-  const GpuAddress kept = gpu.allocate(kMiB);
-  const GpuAddress flood = gpu.allocate(8 * kMiB);
+  const GpuAddress kept = gpu_.allocate(kMiB);
+  const GpuAddress flood = gpu_.allocate(8 * kMiB);
   GpuNode last = prefetch_node(kept, kMiB);
   last.eviction = GpuEviction::last;
-  run(gpu, {last});
-  run(gpu, {read_node(flood, 8 * kMiB)});
-  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), 0);
-  gpu.set_persisting_l2(kMiB / 2);
-  run(gpu, {last});
-  run(gpu, {read_node(flood, 8 * kMiB)});
-  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), kMiB / 2);
-  gpu.set_persisting_l2(std::nullopt);
-  run(gpu, {read_node(flood, 8 * kMiB)});
-  EXPECT_EQ(gpu.cached_bytes({kept, kMiB}), 0);
+  run({last});
+  run({read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu_.cached_bytes({kept, kMiB}), 0);
+  gpu_.set_persisting_l2(kMiB / 2);
+  run({last});
+  run({read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu_.cached_bytes({kept, kMiB}), kMiB / 2);
+  gpu_.set_persisting_l2(std::nullopt);
+  run({read_node(flood, 8 * kMiB)});
+  EXPECT_EQ(gpu_.cached_bytes({kept, kMiB}), 0);
 }
 
 TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
-  properties_.link_slowdown = 1.5;
-  FakeGpu gpu(properties_);
+  FakeGpu gpu({.link_slowdown = 1.5});
   const GpuAddress data = gpu.allocate(8 * kMiB);
   EXPECT_NEAR(run(gpu, {stand_in_node(1000, kMiB)}).op_ns[0], kMiB / 20.0, 1);
   const GpuRun both = run(gpu, {stand_in_node(1000, kMiB), prefetch_node(data, 8 * kMiB)});
@@ -102,40 +95,33 @@ TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
 }
 
 TEST_F(FakeGpuTest, EdgesHaveTheirStartLatency) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(kMiB);
-  GpuNode leaf = read_node(data, kMiB, {0}, 1);
+  GpuNode leaf = read_node(data_, kMiB, {0}, 1);
   const GpuNode first = stand_in_node(10'000, 0);
-  EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 10'000 + 1000, 1);
+  EXPECT_NEAR(run({first, leaf}).op_start_ns[1], 10'000 + 1000, 1);
   leaf.with_start_of = true;
-  EXPECT_NEAR(run(gpu, {first, leaf}).op_start_ns[1], 500, 1);
+  EXPECT_NEAR(run({first, leaf}).op_start_ns[1], 500, 1);
 }
 
 TEST_F(FakeGpuTest, WaitsAreHeldInsideTheKernel) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(kMiB);
-  GpuNode node = read_node(data, kMiB);
+  GpuNode node = read_node(data_, kMiB);
   node.wait_before_ns = 3000;
   node.wait_after_ns = 500;
-  const GpuRun run_of = run(gpu, {node});
+  const GpuRun run_of = run({node});
   EXPECT_NEAR(run_of.op_start_ns[0], 3000, 1);
   EXPECT_NEAR(run_of.op_ns[0], kMiB / 100.0 + 500, 1);
   EXPECT_NEAR(run_of.step_ns, 1000 + 3000 + kMiB / 100.0 + 500, 1);
 }
 
 TEST_F(FakeGpuTest, AChaseCostsAHopEach) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(kMiB);
-  gpu.make_chain(data, kMiB, 7);
-  const GpuNode chase = chase_of({data, kMiB}, kMiB / 128);
-  run(gpu, {chase});
-  EXPECT_EQ(gpu.cached_bytes({data, kMiB}), kMiB) << "the chain visits every line";
-  EXPECT_NEAR(run(gpu, {chase}).op_ns[0], 150.0 * kMiB / 128, 1);
+  gpu_.make_chain(data_, kMiB, 7);
+  const GpuNode chase = chase_of({data_, kMiB}, kMiB / 128);
+  run({chase});
+  EXPECT_EQ(gpu_.cached_bytes({data_, kMiB}), kMiB) << "the chain visits every line";
+  EXPECT_NEAR(run({chase}).op_ns[0], 150.0 * kMiB / 128, 1);
 }
 
 TEST_F(FakeGpuTest, HalvesOfASplitL2) {
-  properties_.far_bytes_per_s = 200e9;
-  FakeGpu gpu(properties_);
+  FakeGpu gpu({.far_bytes_per_s = 200e9});
   EXPECT_EQ(gpu.sm_halves().size(), 132U);
   const GpuAddress data = gpu.allocate(kMiB);
   GpuNode fetch = prefetch_node(data, kMiB);
@@ -149,22 +135,17 @@ TEST_F(FakeGpuTest, HalvesOfASplitL2) {
 }
 
 TEST_F(FakeGpuTest, ChecksumsAreOfTheBytesThatAreThere) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(kMiB);
-  GpuNode hot = read_node(data, kMiB);
+  GpuNode hot = read_node(data_, kMiB);
   hot.wrap_bytes = 4096;
-  const uint64_t sum = run(gpu, {read_node(data, kMiB)}).checksum;
-  EXPECT_EQ(run(gpu, {hot}).checksum, sum);
-  EXPECT_NE(run(gpu, {read_node(data, kMiB - 16)}).checksum, sum);
-  gpu.corrupt(data + 5000);
-  EXPECT_NE(run(gpu, {read_node(data, kMiB)}).checksum, sum);
+  const uint64_t sum = run({read_node(data_, kMiB)}).checksum;
+  EXPECT_EQ(run({hot}).checksum, sum);
+  EXPECT_NE(run({read_node(data_, kMiB - 16)}).checksum, sum);
+  gpu_.corrupt(data_ + 5000);
+  EXPECT_NE(run({read_node(data_, kMiB)}).checksum, sum);
 }
 
 TEST_F(FakeGpuTest, NoiseComesFromTheSeed) {
-  properties_.noise = 0.1;
-  FakeGpu one(properties_), same(properties_);
-  properties_.seed = 2;
-  FakeGpu other(properties_);
+  FakeGpu one({.noise = 0.1}), same({.noise = 0.1}), other({.noise = 0.1, .seed = 2});
   const auto time = [&](FakeGpu& gpu) {
     return run(gpu, {read_node(gpu.allocate(kMiB), kMiB)}).op_ns[0];
   };
@@ -174,20 +155,17 @@ TEST_F(FakeGpuTest, NoiseComesFromTheSeed) {
 }
 
 TEST_F(FakeGpuTest, StreamsAreInOrder) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(2 * kMiB);
   const GpuRun serial =
-      gpu.run(gpu.add({.nodes = {read_node(data, kMiB), read_node(data + kMiB, kMiB, {}, 1)},
-                       .ops = 2,
-                       .as_graph = false}),
-              1);
+      gpu_.run(gpu_.add({.nodes = {read_node(data_, kMiB), read_node(data_ + kMiB, kMiB, {}, 1)},
+                         .ops = 2,
+                         .as_graph = false}),
+               1);
   EXPECT_NEAR(serial.op_start_ns[1], kMiB / 100.0 + 1000, 1);
 }
 
 TEST_F(FakeGpuTest, BadGraphsAreRefused) {
-  FakeGpu gpu(properties_);
-  const GpuAddress data = gpu.allocate(kMiB);
-  const auto refuses = [&](const GpuNode& node) { EXPECT_THROW(run(gpu, {node}), Error); };
+  const GpuAddress data = gpu_.allocate(kMiB);
+  const auto refuses = [&](const GpuNode& node) { EXPECT_THROW(run({node}), Error); };
   refuses(read_node(data + 8, kMiB - 16));
   refuses(read_node(data, kMiB + 16));
   refuses(read_node(data - 16, 16));
@@ -204,8 +182,8 @@ TEST_F(FakeGpuTest, BadGraphsAreRefused) {
   refuses(writing);
   // No type that it can multiply.
   refuses(product_of(1, 64, 64, GpuElement::fp16, {data, 2 * 64 * 64}));
-  EXPECT_THROW(gpu.allocate(int64_t{2} << 30), Error);
-  EXPECT_THROW(gpu.set_persisting_l2(2 * kMiB), Error);
+  EXPECT_THROW(gpu_.allocate(int64_t{2} << 30), Error);
+  EXPECT_THROW(gpu_.set_persisting_l2(2 * kMiB), Error);
 }
 
 }  // namespace

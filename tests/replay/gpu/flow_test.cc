@@ -66,9 +66,8 @@ class GpuFlowTest : public testing::Test {
     request.trace = trace_;
     request.schedule = directory_ / "schedule.json";
     FakeGpu gpu(properties_);
-    MeasureOptions options;
-    options.time_limit_ns = 60'000'000'000;  // of the host: precision ends it, on whatever machine
-    options.sample_ns = 1'000'000;
+    // Of the host: precision ends it, on whatever machine.
+    const MeasureOptions options{.time_limit_ns = 60'000'000'000, .sample_ns = 1'000'000};
     return replay_on_gpu(LoneRank(), gpu, load_job(request, std::nullopt), request, {}, options,
                          [](const std::string&) {});
   }

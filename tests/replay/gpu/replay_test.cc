@@ -54,11 +54,8 @@ class GpuReplayTest : public testing::Test {
   }
 
   void write_schedule() {
-    test::SimplePlan plan;
-    plan.method = "bulk_l2";
-    plan.placement = "spare";
-    plan.wrap = true;
-    Schedule schedule = test::simple_schedule(trace_, plan);
+    Schedule schedule =
+        test::simple_schedule(trace_, {.method = "bulk_l2", .placement = "spare", .wrap = true});
     schedule.device_name = planned_for_;
     schedule.method.ctas = 16;
     schedule.link_latency_ns = link_latency_ns_;

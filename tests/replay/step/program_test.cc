@@ -25,12 +25,17 @@ using test::fails_with;
 using testing::Contains;
 using testing::HasSubstr;
 
+HostCores small_host() {
+  HostCores host;
+  host.cores = {0, 1};
+  host.cache_bytes = 32 << 20;
+  return host;
+}
+
 class StepProgramTest : public testing::Test {
  protected:
   StepProgramTest() {
-    test::SyntheticTrace spec;
-    spec.layers = 2;
-    test::write_synthetic_trace(trace_, spec);
+    test::write_synthetic_trace(trace_, {.layers = 2});
     step_ = fold_step(TraceDb::open(trace_));
     schedule_ = test::simple_schedule(trace_);
     request_.trace = trace_;
@@ -43,6 +48,10 @@ class StepProgramTest : public testing::Test {
     }
     throw std::logic_error("no collective");
   }
+
+  void write_schedule() const { std::ofstream(request_.schedule) << to_json(schedule_); }
+  ReplayJob job() const { return load_job(request_, std::nullopt); }
+  CpuPlan cpu_plan() const { return plan_for_cpu(job(), request_, small_host()); }
 
   test::TemporaryDirectory directory_;
   std::filesystem::path trace_ = directory_ / "trace.db";
@@ -176,8 +185,8 @@ TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
 
 TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
   schedule_.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
-  std::ofstream(request_.schedule) << to_json(schedule_);
-  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
+  write_schedule();
+  EXPECT_THAT([&] { job(); },
               fails_with(ErrorKind::input,
                          testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches"))));
 }
@@ -185,19 +194,17 @@ TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
 TEST_F(StepProgramTest, AnotherRecordingIsReplayedWhenAsked) {
   schedule_.signature = signature_of(step_);
   name_places(step_, schedule_);
-  std::ofstream(request_.schedule) << to_json(schedule_);
+  write_schedule();
   request_.trace = directory_ / "again.db";
   test::write_synthetic_trace(request_.trace, {.layers = 2, .op_latency_ns = 1500});
-  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
-              fails_with(ErrorKind::input, HasSubstr("--other-recording")));
+  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, HasSubstr("--other-recording")));
   request_.other_recording = true;
-  const ReplayJob job = load_job(request_, std::nullopt);
-  EXPECT_EQ(job.schedule.trace_sha256, sha256_of_file(request_.trace));
-  EXPECT_THAT(job.warnings, testing::Contains(HasSubstr("from another recording")));
-  EXPECT_GT(job.arms[1].planned_bytes, 0);
+  const ReplayJob other = job();
+  EXPECT_EQ(other.schedule.trace_sha256, sha256_of_file(request_.trace));
+  EXPECT_THAT(other.warnings, testing::Contains(HasSubstr("from another recording")));
+  EXPECT_GT(other.arms[1].planned_bytes, 0);
   test::write_synthetic_trace(request_.trace, {.layers = 3});
-  EXPECT_THAT([&] { load_job(request_, std::nullopt); },
-              fails_with(ErrorKind::input, HasSubstr("its collectives")));
+  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, HasSubstr("its collectives")));
 }
 
 TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {
@@ -218,18 +225,11 @@ TEST_F(StepProgramTest, RanksWithOtherOperatorsAreRecognised) {
   EXPECT_FALSE(same_operators(program, other));
 }
 
-HostCores small_host() {
-  HostCores host;
-  host.cores = {0, 1};
-  host.cache_bytes = 32 << 20;
-  return host;
-}
-
 TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
   test::write_simple_schedule(request_.schedule, trace_);
-  const ReplayJob job = load_job(request_, std::nullopt);
-  const CpuPlan plan = plan_for_cpu(job, request_, small_host());
-  EXPECT_GE(plan.memory_bytes, job.program.tensor_bytes + job.arms[3].planned_bytes);
+  const ReplayJob loaded = job();
+  const CpuPlan plan = cpu_plan();
+  EXPECT_GE(plan.memory_bytes, loaded.program.tensor_bytes + loaded.arms[3].planned_bytes);
   EXPECT_NO_THROW(require_cores(plan, request_, small_host(), 2));
   EXPECT_THAT([&] { require_cores(plan, request_, small_host(), 3); },
               fails_with(ErrorKind::input, HasSubstr("--oversubscribe")));
@@ -240,63 +240,47 @@ TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
 }
 
 TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
-  test::SimplePlan plan;
-  plan.placement = "spare";
-  test::write_simple_schedule(request_.schedule, trace_, plan);
-  const CpuPlan cpu = plan_for_cpu(load_job(request_, std::nullopt), request_, small_host());
-  EXPECT_THAT([&] { require_cores(cpu, request_, small_host(), 2); },
+  test::write_simple_schedule(request_.schedule, trace_, {.placement = "spare"});
+  EXPECT_THAT([&] { require_cores(cpu_plan(), request_, small_host(), 2); },
               fails_with(ErrorKind::input, HasSubstr("spare core")));
 }
 
 TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
   schedule_.candidates[0].method = IssueMethod{"prefetcht1", "spare", 0, 0, "normal", "after"};
-  std::ofstream(request_.schedule) << to_json(schedule_);
-  const auto plan = [&] {
-    return plan_for_cpu(load_job(request_, std::nullopt), request_, small_host());
-  };
-  EXPECT_FALSE(plan().needs_spare_core);
+  write_schedule();
+  EXPECT_FALSE(cpu_plan().needs_spare_core);
   request_.candidates = true;
-  EXPECT_TRUE(plan().needs_spare_core);
-  EXPECT_GT(plan().arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
+  EXPECT_TRUE(cpu_plan().needs_spare_core);
+  EXPECT_GT(cpu_plan().arms[5].method.chunk_bytes, 0);  // a default where the schedule names none
 }
 
 TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
   request_.candidates = true;
   schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
-  std::ofstream(request_.schedule) << to_json(schedule_);
-  EXPECT_THAT([&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
-              fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
+  write_schedule();
+  EXPECT_THAT([&] { cpu_plan(); }, fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
   schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
-  std::ofstream(request_.schedule) << to_json(schedule_);
+  write_schedule();
   EXPECT_THAT(
-      [&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
+      [&] { cpu_plan(); },
       fails_with(ErrorKind::input, testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction"))));
 }
 
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
-  test::SimplePlan plan;
-  plan.link_latency_ns = 200'000;
-  test::write_simple_schedule(request_.schedule, trace_, plan);
-  EXPECT_EQ(plan_for_cpu(load_job(request_, std::nullopt), request_, small_host())
-                .options.link_latency_ns,
-            200'000);
+  test::write_simple_schedule(request_.schedule, trace_, {.link_latency_ns = 200'000});
+  EXPECT_EQ(cpu_plan().options.link_latency_ns, 200'000);
   request_.link_latency_ns = 100'000;
-  EXPECT_THAT(
-      [&] { load_job(request_, std::nullopt); },
-      fails_with(ErrorKind::input, testing::AllOf(HasSubstr("100.00 us"), HasSubstr("200.00 us"))));
+  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, testing::AllOf(HasSubstr("100.00 us"),
+                                                                          HasSubstr("200.00 us"))));
 }
 
 TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
-  test::SimplePlan plan;
-  plan.method = "bulk_l2";
-  test::write_simple_schedule(request_.schedule, trace_, plan);
-  EXPECT_THAT([&] { plan_for_cpu(load_job(request_, std::nullopt), request_, small_host()); },
-              fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
-  plan.bytes_per_window = 0;
-  test::write_simple_schedule(request_.schedule, trace_, plan);
-  const ReplayJob job = load_job(request_, std::nullopt);
-  EXPECT_NO_THROW(plan_for_cpu(job, request_, small_host()));
-  EXPECT_THAT(job.warnings, Contains(HasSubstr("fetches nothing")));
+  test::write_simple_schedule(request_.schedule, trace_, {.method = "bulk_l2"});
+  EXPECT_THAT([&] { cpu_plan(); }, fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
+  test::write_simple_schedule(request_.schedule, trace_,
+                              {.bytes_per_window = 0, .method = "bulk_l2"});
+  EXPECT_NO_THROW(cpu_plan());
+  EXPECT_THAT(job().warnings, Contains(HasSubstr("fetches nothing")));
 }
 
 }  // namespace

@@ -73,10 +73,7 @@ TEST_F(GraphEditor, PrefetchesBesideCollectivesWhatTheNextKernelIsGiven) {
   const Step step = test::decode_step(4);
   Program program(step, 512);
   const std::vector<uint64_t> before = program.result();
-  PlanShape shape;
-  shape.slices = 1;
-  const Plan plan(step, shape);
-  ASSERT_EQ(edit(plan, program.graph()), Refusal::none);
+  ASSERT_EQ(edit(Plan(step, {.slices = 1}), program.graph()), Refusal::none);
   ASSERT_EQ(added.nodes().size(), 4u);
   EXPECT_EQ(added.missing_bytes(), 0u);
   EXPECT_EQ(added.fetched_bytes(), 4u * 256);
@@ -108,10 +105,8 @@ TEST_F(GraphEditor, EveryWayOfFetchingAsksForTheSameBytes) {
     Program program(step, 4096);
     emulated::requests().clear();
     ASSERT_EQ(cuModuleGetFunction(&prefetch.function, nullptr, name), CUDA_SUCCESS);
-    PlanShape shape;
-    shape.slices = 1;
-    shape.slice_bytes = 2048;
-    ASSERT_EQ(edit(Plan(step, shape), program.graph()), Refusal::none);
+    const Plan plan(step, {.slices = 1, .slice_bytes = 2048});
+    ASSERT_EQ(edit(plan, program.graph()), Refusal::none);
     program.result();
     std::set<uint64_t> sectors;
     for (const emulated::Request& request : emulated::requests()) {
@@ -159,9 +154,7 @@ TEST_F(GraphEditor, OperandsThatAreNoLiveMemoryAreLeftOut) {
   EXPECT_EQ(added.fetched_bytes(), 0u);
   EXPECT_EQ(added.missing_bytes(), 2u * 2 * 256);
   Program small(step, 384);  // the last slice of the last kernel ends beyond all memory
-  PlanShape shape;
-  shape.ahead = 3;
-  ASSERT_EQ(edit(Plan(step, shape), small.graph()), Refusal::none);
+  ASSERT_EQ(edit(Plan(step, {.ahead = 3}), small.graph()), Refusal::none);
   EXPECT_EQ(added.missing_bytes(), 256u);
 }
 
@@ -171,9 +164,7 @@ TEST_F(GraphEditor, OnlyWhatIsMappedOfAReservationIsLive) {
   Program program(step, 384);  // the last slice of the last kernel ends beyond what is mapped
   const emulated::Allocation mapped = emulated::allocation_around(program.weight(0));
   emulated::reserved = {mapped.base - 4096, mapped.bytes + (1 << 20)};
-  PlanShape shape;
-  shape.ahead = 3;
-  const Refusal refusal = edit(Plan(step, shape), program.graph());
+  const Refusal refusal = edit(Plan(step, {.ahead = 3}), program.graph());
   emulated::reserved = {};
   ASSERT_EQ(refusal, Refusal::none);
   EXPECT_EQ(added.missing_bytes(), 256u);
@@ -184,9 +175,7 @@ TEST_F(GraphEditor, OnlyWhatIsMappedOfAReservationIsLive) {
 TEST_F(GraphEditor, TensorsOfANameLieWhereTheProgramSaysTheyAre) {
   const Step step = test::decode_step(2);
   Program program(step, 0);
-  PlanShape shape;
-  shape.slices = 1;
-  Plan plan(step, shape);
+  Plan plan(step, {.slices = 1});
   plan.content.slices[0].argument = plan.content.slices[1].argument = kByName;
   plan.content.slices[0].tensor = plan.content.add_tensor("layers.0.weight");
   plan.content.slices[1].tensor = plan.content.add_tensor("layers.1.weight");
@@ -230,9 +219,7 @@ TEST_F(GraphEditor, WhatAnotherGraphReadsIsNotFetchedThoughItHasAName) {
   Step half;
   half.nodes.assign(step.nodes.begin(), step.nodes.begin() + 3);
   Program program(half, 512);
-  PlanShape shape;
-  shape.slices = 1;
-  Plan plan(step, shape);
+  Plan plan(step, {.slices = 1});
   plan.content.slices[0].argument = kByName;
   plan.content.slices[0].tensor = plan.content.add_tensor("layers.1.norm");
   plan.encode();
@@ -277,10 +264,8 @@ TEST_F(GraphEditor, NodesThatAreNoKernelsStandBetweenThem) {
 TEST_F(GraphEditor, MoreSlicesThanOneNodeTakesGoIntoSeveral) {
   const Step step = test::decode_step(2);
   Program program(step, 4096);
-  PlanShape shape;
-  shape.slices = kMostRanges + 3;
-  shape.slice_bytes = 32;
-  ASSERT_EQ(edit(Plan(step, shape), program.graph()), Refusal::none);
+  const Plan plan(step, {.slices = kMostRanges + 3, .slice_bytes = 32});
+  ASSERT_EQ(edit(plan, program.graph()), Refusal::none);
   EXPECT_EQ(added.nodes().size(), 4u);
   EXPECT_EQ(added.fetched_bytes(), 2u * (kMostRanges + 3) * 32);
 }

@@ -67,7 +67,7 @@ class Process {
  public:
   explicit Process(const Step& step, Mode mode = Mode::guard,
                    const apply::Driver& driver = emulated_driver())
-      : driver_(driver), step_(step), plan_(step, shape()) {
+      : driver_(driver), step_(step), plan_(step, {.slices = 1}) {
     plan_.content.header.mode = mode;
     plan_.content.header.budget_bytes = 40 << 20;
     plan_.encode();
@@ -147,11 +147,6 @@ class Process {
   size_t launched_without = 0;  // nodes, which were disabled
 
  private:
-  static PlanShape shape() {
-    PlanShape shape;
-    shape.slices = 1;
-    return shape;
-  }
   const apply::Driver driver_;
   Step step_;
   Plan plan_;

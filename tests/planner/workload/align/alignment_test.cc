@@ -38,37 +38,35 @@ std::vector<std::pair<size_t, size_t>> sizes(const Alignment& alignment) {
 
 using Sizes = std::vector<std::pair<size_t, size_t>>;
 
+// One kernel for queries, keys and values, and that of the output.
+const Recorded kQkv = kernel(Kind::product, 12'000), kOutput = kernel(Kind::product, 8'000);
+
 TEST(Alignment, OneKernelRunsSeveralParts) {
-  const Alignment fused =
-      align({kernel(Kind::product, 12'000), kernel(Kind::attention), kernel(Kind::product, 8'000)},
-            kLayer);
+  const Alignment fused = align({kQkv, kernel(Kind::attention), kOutput}, kLayer);
   EXPECT_EQ(sizes(fused), (Sizes{{1, 3}, {1, 1}, {1, 1}}));
   const Alignment half = align({kernel(Kind::product, 8'000), kernel(Kind::product, 4'000),
-                                kernel(Kind::attention), kernel(Kind::product, 8'000)},
+                                kernel(Kind::attention), kOutput},
                                kLayer);
   EXPECT_EQ(sizes(half), (Sizes{{1, 1}, {1, 2}, {1, 1}, {1, 1}}));
 }
 
 TEST(Alignment, SeveralKernelsRunOneOperator) {
-  const Alignment split = align({kernel(Kind::product, 12'000), kernel(Kind::attention, 9'000),
-                                 kernel(Kind::attention, 1'000), kernel(Kind::product, 8'000)},
-                                kLayer);
+  const Alignment split = align(
+      {kQkv, kernel(Kind::attention, 9'000), kernel(Kind::attention, 1'000), kOutput}, kLayer);
   EXPECT_EQ(sizes(split), (Sizes{{1, 3}, {2, 1}, {1, 1}}));
 }
 
 TEST(Alignment, AttentionMayBeTwoProducts) {
-  const Alignment eager = align({kernel(Kind::product, 12'000), kernel(Kind::product, 500),
-                                 kernel(Kind::product, 500), kernel(Kind::product, 8'000)},
-                                kLayer);
+  const Recorded half = kernel(Kind::product, 500);
+  const Alignment eager = align({kQkv, half, half, kOutput}, kLayer);
   EXPECT_EQ(sizes(eager), (Sizes{{1, 3}, {2, 1}, {1, 1}}));
   EXPECT_FALSE(eager.matches[1].same_kind);
 }
 
 TEST(Alignment, ExtraKernelsStayOver) {
   const Alignment extra =
-      align({kernel(Kind::unknown), kernel(Kind::product, 100), kernel(Kind::product, 12'000),
-             kernel(Kind::norm), kernel(Kind::attention), kernel(Kind::product, 8'000),
-             kernel(Kind::collective)},
+      align({kernel(Kind::unknown), kernel(Kind::product, 100), kQkv, kernel(Kind::norm),
+             kernel(Kind::attention), kOutput, kernel(Kind::collective)},
             kLayer);
   EXPECT_EQ(sizes(extra), (Sizes{{1, 3}, {1, 1}, {1, 1}}));
   EXPECT_EQ(extra.matches.front().recorded, 2u) << "the one whose duration fits";
@@ -76,8 +74,7 @@ TEST(Alignment, ExtraKernelsStayOver) {
 
 TEST(Alignment, AKernelWithoutARuleIsTakenWhereNothingElseIs) {
   const Alignment named =
-      align({kernel(Kind::product, 12'000), kernel(Kind::attention), kernel(Kind::unknown, 8'000)},
-            kLayer);
+      align({kQkv, kernel(Kind::attention), kernel(Kind::unknown, 8'000)}, kLayer);
   ASSERT_EQ(sizes(named), (Sizes{{1, 3}, {1, 1}, {1, 1}}));
   EXPECT_FALSE(named.matches.back().same_kind);
 }

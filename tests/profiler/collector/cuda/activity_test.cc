@@ -23,13 +23,27 @@ struct Poisoned {
   Poisoned() { std::memset(behind, 0x5a, sizeof(behind)); }
 };
 
-template <typename Record>
-cuda::Run decode(Record& record, uint32_t version) {
-  ActivityDecoder decoder(version);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
+// Records that are decoded one after another.
+struct Decoding {
+  explicit Decoding(uint32_t version = 130001) : decoder(version) {}
+  template <typename Record>
+  size_t add(const Record& record) {
+    const size_t bytes = decoder.decode(&record, out.data());
+    recording.add_spool_bytes(out.data(), bytes);
+    return bytes;
+  }
+  cuda::Run run() { return recording.reader.finish(); }
+
+  ActivityDecoder decoder;
+  std::vector<char> out = std::vector<char>(ActivityDecoder::kMaxBytes);
   CudaRecording recording;
-  recording.add_spool_bytes(out.data(), decoder.decode(&record, out.data()));
-  return recording.reader.finish();
+};
+
+template <typename Record>
+cuda::Run decode(const Record& record, uint32_t version) {
+  Decoding decoding(version);
+  decoding.add(record);
+  return decoding.run();
 }
 
 template <typename Kernel>
@@ -141,9 +155,7 @@ TEST(CudaActivity, FillsAndPeerCopies) {
 }
 
 TEST(CudaActivity, AllocationsLiveFromAllocationToRelease) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
-  CudaRecording recording;
+  Decoding decoding;
   const auto memory = [&](CUpti_ActivityMemoryOperationType operation, uint64_t at_ns) {
     CUpti_ActivityMemory4 record{};
     record.kind = CUPTI_ACTIVITY_KIND_MEMORY2;
@@ -152,12 +164,12 @@ TEST(CudaActivity, AllocationsLiveFromAllocationToRelease) {
     record.bytes = 512;
     record.timestamp = at_ns;
     record.source = reinterpret_cast<const char*>(1);  // never looked at: nobody asked for it
-    recording.add_spool_bytes(out.data(), decoder.decode(&record, out.data()));
+    decoding.add(record);
   };
   memory(CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION, 10);
   memory(CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE, 20);
   memory(CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION, 30);
-  const cuda::Run run = recording.reader.finish();
+  const cuda::Run run = decoding.run();
   ASSERT_EQ(run.allocations.size(), 2u);
   EXPECT_EQ(run.allocations[0].from_ns, 10);
   EXPECT_EQ(run.allocations[0].to_ns, 20);
@@ -166,9 +178,7 @@ TEST(CudaActivity, AllocationsLiveFromAllocationToRelease) {
 }
 
 TEST(CudaActivity, DeviceContextGraphAndOverhead) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
-  CudaRecording recording;
+  Decoding decoding;
   CUpti_ActivityDevice5 device{};
   device.kind = CUPTI_ACTIVITY_KIND_DEVICE;
   device.id = 1;
@@ -177,27 +187,27 @@ TEST(CudaActivity, DeviceContextGraphAndOverhead) {
   device.globalMemorySize = uint64_t{80} << 30;
   device.globalMemoryBandwidth = 3'352'320'000;  // KB/s
   device.numMultiprocessors = 132;
-  recording.add_spool_bytes(out.data(), decoder.decode(&device, out.data()));
+  decoding.add(device);
   CUpti_ActivityGraphTrace graph{};
   graph.kind = CUPTI_ACTIVITY_KIND_GRAPH_TRACE;
   graph.start = 5;
   graph.end = 9;
   graph.graphId = 4;
-  recording.add_spool_bytes(out.data(), decoder.decode(&graph, out.data()));
+  decoding.add(graph);
   Poisoned<CUpti_ActivityOverhead> overhead;
   overhead.record.kind = CUPTI_ACTIVITY_KIND_OVERHEAD;
   overhead.record.overheadKind = CUPTI_ACTIVITY_OVERHEAD_CUPTI_BUFFER_FLUSH;
   overhead.record.start = 100;
   overhead.record.end = 150;
-  recording.add_spool_bytes(out.data(), decoder.decode(&overhead.record, out.data()));
+  decoding.add(overhead.record);
   CUpti_ActivitySynchronization2 synchronize{};
   synchronize.kind = CUPTI_ACTIVITY_KIND_SYNCHRONIZATION;
-  EXPECT_GT(decoder.decode(&synchronize, out.data()), 0u);
+  EXPECT_GT(decoding.add(synchronize), 0u);
   CUpti_ActivityContext3 context{};
   context.kind = CUPTI_ACTIVITY_KIND_CONTEXT;
-  EXPECT_GT(decoder.decode(&context, out.data()), 0u);
+  EXPECT_GT(decoding.add(context), 0u);
 
-  const cuda::Run run = recording.reader.finish();
+  const cuda::Run run = decoding.run();
   const auto& [body, name] = run.devices.at(1);
   EXPECT_EQ(name, "NVIDIA H100 80GB HBM3");
   EXPECT_EQ(body.bandwidth_bytes_per_s, 3'352'320'000'000);
@@ -208,63 +218,52 @@ TEST(CudaActivity, DeviceContextGraphAndOverhead) {
 }
 
 TEST(CudaActivity, NamesAreWrittenOnceAndMayBeMissing) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
+  Decoding decoding;
   CUpti_ActivityKernel10 kernel{};
   fill(kernel);
-  const size_t first = decoder.decode(&kernel, out.data());
-  const size_t second = decoder.decode(&kernel, out.data());
-  EXPECT_LT(second, first);
-  decoder.forget_names();
-  EXPECT_EQ(decoder.decode(&kernel, out.data()), first);
+  const size_t first = decoding.add(kernel);
+  EXPECT_LT(decoding.add(kernel), first);
+  decoding.decoder.forget_names();
+  EXPECT_EQ(decoding.add(kernel), first);
   kernel.name = nullptr;
-  CudaRecording recording;
-  recording.add_spool_bytes(out.data(), decoder.decode(&kernel, out.data()));
-  EXPECT_EQ(recording.reader.finish().activities.size(), 1u);
+  EXPECT_EQ(decode(kernel, 130001).activities.size(), 1u);
 }
 
 TEST(CudaActivity, MoreNamesThanTheTableHolds) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
-  CudaRecording recording;
+  Decoding decoding;
   CUpti_ActivityKernel10 kernel{};
   fill(kernel);
   constexpr int kNames = 40'000;
   for (int i = 0; i < kNames; ++i) {
     const std::string name = "kernel_" + std::to_string(i);
     kernel.name = name.c_str();
-    recording.add_spool_bytes(out.data(), decoder.decode(&kernel, out.data()));
+    decoding.add(kernel);
   }
-  const cuda::Run run = recording.reader.finish();
+  const cuda::Run run = decoding.run();
   EXPECT_EQ(run.names[run.activities.back().name], "kernel_39999");
   EXPECT_EQ(run.names[run.activities.front().name], "kernel_0");
 }
 
 TEST(CudaActivity, LongestNameFits) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
+  Decoding decoding;
   const std::string name(100'000, 'x');
   CUpti_ActivityKernel10 kernel{};
   fill(kernel);
   kernel.name = name.c_str();
-  const size_t size = decoder.decode(&kernel, out.data());
-  EXPECT_LE(size, ActivityDecoder::kMaxBytes);
-  CudaRecording recording;
-  recording.add_spool_bytes(out.data(), size);
-  const cuda::Run run = recording.reader.finish();
+  EXPECT_LE(decoding.add(kernel), ActivityDecoder::kMaxBytes);
+  const cuda::Run run = decoding.run();
   EXPECT_EQ(run.names[run.activities.at(0).name].size(), spool::kMaxTextBytes);
 }
 
 TEST(CudaActivity, KindsThatWereNotAskedForAreCounted) {
-  ActivityDecoder decoder(130001);
-  std::vector<char> out(ActivityDecoder::kMaxBytes);
+  Decoding decoding;
   CUpti_Activity record{};
   record.kind = CUPTI_ACTIVITY_KIND_JIT;
-  EXPECT_EQ(decoder.decode(&record, out.data()), 0u);
-  EXPECT_EQ(decoder.unknown_kinds(), 1u);
+  EXPECT_EQ(decoding.add(record), 0u);
+  EXPECT_EQ(decoding.decoder.unknown_kinds(), 1u);
   record.kind = CUPTI_ACTIVITY_KIND_CUDA_EVENT;  // no loss: CUPTI 12 sends these unasked
-  EXPECT_EQ(decoder.decode(&record, out.data()), 0u);
-  EXPECT_EQ(decoder.unknown_kinds(), 1u);
+  EXPECT_EQ(decoding.add(record), 0u);
+  EXPECT_EQ(decoding.decoder.unknown_kinds(), 1u);
 }
 
 }  // namespace

@@ -29,22 +29,21 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
           "SELECT op.kind, range_name.value FROM op JOIN range ON range.id = op.range_id JOIN "
           "string AS range_name ON range_name.id = range.name_id ORDER BY op.id LIMIT 2"),
       testing::ElementsAre("compute decode_step", "collective decode_step"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 3);
+  EXPECT_EQ(recorded.count("step"), 3);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE step_id IS NOT NULL"), 6);
+  EXPECT_EQ(recorded.count("op WHERE step_id IS NOT NULL"), 6);
   // A host range is a place in the program, not an operator next to the kernels.
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 6);
+  EXPECT_EQ(recorded.count("op"), 6);
 }
 
 TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
   const Recorded recorded = record_well({"graph", "4"});
   EXPECT_EQ(recorded.kernels(), 8);
-  EXPECT_EQ(
-      recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
-                      "string.id = range.name_id WHERE string.value = 'layers.0.mlp'"),
-      4);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 4);
+  EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
+                           "range.name_id WHERE string.value = 'layers.0.mlp'"),
+            4);
+  EXPECT_EQ(recorded.count("step"), 4);
 }
 
 // Each communicates while the other computes: taken for one device nothing would be exposed.
@@ -85,10 +84,9 @@ TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
   const Recorded recorded = record_well({"profiler", "3"}, {"--capture-range", "profiler"});
   EXPECT_EQ(recorded.kernels(), 6);
-  EXPECT_EQ(
-      recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id JOIN string ON "
-                      "string.id = range.name_id WHERE string.value = 'layers.0.allreduce'"),
-      3);
+  EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
+                           "range.name_id WHERE string.value = 'layers.0.allreduce'"),
+            3);
 }
 
 TEST_F(CudaCollector, EveryNthStep) {
@@ -153,11 +151,11 @@ TEST_F(CudaCollector, ASpoolHasALimit) {
     EXPECT_EQ(sum("'received'"), 26'000);
     EXPECT_EQ(sum("'received'"), sum("'written', " + lost));
     EXPECT_GT(recorded.kernels(), 0);
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op_named JOIN stream ON stream.id = stream_id "
-                              "WHERE stream.kind = 'gpu' AND op_named.name IN ('gemm_kernel', "
-                              "'ncclDevKernel_AllReduce_Sum_bf16_RING_LL')"),
+    EXPECT_EQ(recorded.count(
+                  "op_named JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu' AND "
+                  "op_named.name IN ('gemm_kernel', 'ncclDevKernel_AllReduce_Sum_bf16_RING_LL')"),
               recorded.kernels());
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM device WHERE kind = 'gpu'"), 1);
+    EXPECT_EQ(recorded.count("device WHERE kind = 'gpu'"), 1);
   }
 }
 
@@ -219,10 +217,9 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
     const int64_t kernels = recorded.kernels();
     recorded_in_all += kernels;
     // A replay runs two kernels under one number.
-    EXPECT_EQ(
-        recorded.number("SELECT COUNT(*) FROM (SELECT DISTINCT correlation_id, graph_node_id FROM "
-                        "op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu')"),
-        kernels);
+    EXPECT_EQ(recorded.count("(SELECT DISTINCT correlation_id, graph_node_id FROM op JOIN stream "
+                             "ON stream.id = stream_id WHERE stream.kind = 'gpu')"),
+              kernels);
     EXPECT_LE(kernels, static_cast<int64_t>(log.launched));
     const int64_t whole_ns = last_whole_round_ns(spools);
     uint64_t promised = 0;
@@ -295,8 +292,8 @@ TEST_F(CudaCollector, EveryVersionOfCuptiTellsTheSameTimes) {
     SCOPED_TRACE(version);
     const Recorded recorded = record({"steps", "3"}, {}, {std::string("FAKE_CUPTI=") + version});
     EXPECT_EQ(recorded.kernels(), 6);
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op JOIN range ON range.id = op.range_id WHERE "
-                              "op.start_ns BETWEEN range.start_ns AND range.end_ns"),
+    EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id WHERE op.start_ns BETWEEN "
+                             "range.start_ns AND range.end_ns"),
               6);
   }
 }
@@ -320,7 +317,7 @@ TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
   EXPECT_EQ(recorded.run.exit_code, 0);
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("another profiler holds CUPTI (nsys)"));
   EXPECT_EQ(recorded.kernels(), 0);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);  // NVTX is still recorded
+  EXPECT_EQ(recorded.count("step"), 2);  // NVTX is still recorded
   EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
               testing::ElementsAre(testing::HasSubstr("nsys")));
 }

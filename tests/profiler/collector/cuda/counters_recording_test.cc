@@ -30,8 +30,8 @@ TEST_F(CudaCollector, CountersOfEachKernel) {
               testing::ElementsAre("dram,l2"));
   // Communication waits for other ranks, so it is left out, with a warning.
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 launches that communicate"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op"), 2);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE range_id IS NOT NULL"), 2);
+  EXPECT_EQ(recorded.count("op"), 2);
+  EXPECT_EQ(recorded.count("op WHERE range_id IS NOT NULL"), 2);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
   EXPECT_EQ(
@@ -55,14 +55,14 @@ TEST_F(CudaCollector, CountersOfTheNodesOfAGraph) {
                   "range_name.id = range.name_id WHERE metric = 'dram_read_bytes' ORDER BY op.id"),
               testing::ElementsAre("layers.0.mlp 1000", "layers.0.allreduce 2000",
                                    "layers.0.mlp 3000", "layers.0.allreduce 4000"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM op WHERE graph_node_id IS NOT NULL"), 4);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);
+  EXPECT_EQ(recorded.count("op WHERE graph_node_id IS NOT NULL"), 4);
+  EXPECT_EQ(recorded.count("step"), 2);
 }
 
 TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
   const Recorded recorded =
       record_well({"graph", "2"}, {"--counters", "dram"}, {"FAKE_CUPTI=room=1"});
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
+  EXPECT_EQ(recorded.count("counter"), 0);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'dropped'"),
       2);
@@ -78,10 +78,10 @@ TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
 TEST_F(CudaCollector, CountersOfACaptureRange) {
   const Recorded recorded =
       record_well({"profiler", "3"}, {"--counters", "dram", "--capture-range", "profiler"});
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter WHERE metric = 'dram_read_bytes'"), 6);
+  EXPECT_EQ(recorded.count("counter WHERE metric = 'dram_read_bytes'"), 6);
   EXPECT_EQ(recorded.number("SELECT MIN(value) FROM counter"), 11'000);  // ten kernels before
   EXPECT_EQ(record({"steps", "10"}, {"--counters", "l2", "--capture-range", "steps:4"})
-                .number("SELECT COUNT(*) FROM counter WHERE metric = 'l2_read_bytes'"),
+                .count("counter WHERE metric = 'l2_read_bytes'"),
             3);
 }
 
@@ -93,8 +93,8 @@ TEST_F(CudaCollector, CountersThatTheDriverForbids) {
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("NVreg_RestrictProfilingToAdminUsers=0"));
   const size_t first = recorded.run.err.find("counters are not recorded");
   EXPECT_EQ(recorded.run.err.find("counters are not recorded", first + 1), std::string::npos);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 2);  // NVTX is still recorded
+  EXPECT_EQ(recorded.count("counter"), 0);
+  EXPECT_EQ(recorded.count("step"), 2);  // NVTX is still recorded
   EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
               testing::ElementsAre(testing::HasSubstr("administrators")));
 }
@@ -106,7 +106,7 @@ TEST_F(CudaCollector, CountersThatFail) {
         record({"exit", "2"}, {"--counters", "dram"}, {std::string("FAKE_CUPTI=") + failure});
     EXPECT_EQ(recorded.run.exit_code, 7);
     EXPECT_THAT(recorded.run.err, testing::HasSubstr("counters are not recorded"));
-    EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM counter"), 0);
+    EXPECT_EQ(recorded.count("counter"), 0);
   }
   for (const char* failure : {"configure=1", "decode=999", "range_bytes=999999999"}) {
     SCOPED_TRACE(failure);
@@ -137,7 +137,7 @@ TEST_F(CudaCollector, ThreadsAreCountedOneByOne) {
   const Recorded recorded = record_well({"threads"}, {"--counters", "dram"}, {});
   EXPECT_EQ(
       recorded.number("SELECT COUNT(DISTINCT value) FROM counter WHERE metric = 'dram_read_bytes'"),
-      recorded.number("SELECT COUNT(*) FROM op"));
+      recorded.count("op"));
   EXPECT_EQ(recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM "
                             "loss WHERE source = 'counters'"),
             0);
@@ -188,8 +188,8 @@ TEST_F(CudaCollector, CountersJoinARecordingOfTimes) {
           "string ON string.id = name_id WHERE metric = 'dram_read_bytes' ORDER BY 1, 2"),
       testing::ElementsAre("gemm_kernel 5000.0",
                            "ncclDevKernel_AllReduce_Sum_bf16_RING_LL 6000.0"));
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM meta WHERE key = 'counters'"), 0);
-  EXPECT_EQ(recorded.number("SELECT COUNT(*) FROM step"), 7);
+  EXPECT_EQ(recorded.count("meta WHERE key = 'counters'"), 0);
+  EXPECT_EQ(recorded.count("step"), 7);
   // What does not fit is refused, and nothing is written.
   std::filesystem::remove(folder_ / "both.db");
   EXPECT_EQ(join("counters.db", "trace.db").exit_code, 2);

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "db/trace_db.h"
 #include "tests/support/commands.h"
 #include "tests/support/paths.h"
 #include "tests/support/rows.h"
@@ -18,18 +17,10 @@ namespace preserve {
 
 class CudaCollector : public testing::Test {
  protected:
-  struct Recorded {
+  struct Recorded : test::TraceFile {
     test::Run run;
-    std::string trace;
-    std::vector<std::string> rows(const std::string& sql) const {
-      return test::rows(TraceDb::open(trace), sql);
-    }
-    int64_t number(const std::string& sql) const {
-      return TraceDb::open(trace).query_integer(sql).value_or(-1);
-    }
     int64_t kernels() const {
-      return number(
-          "SELECT COUNT(*) FROM op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu'");
+      return count("op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu'");
     }
   };
 
