@@ -144,11 +144,9 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
       succeeded(run({"preserve-report", path("trace.db"), path("schedule.json"), path("apply.db"),
                      "-o", path("report.md")}));
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
-  const test::Run learnt =
-      run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"), "--link",
-           "100us", "--learn", path("apply.db"), "-o", path("learnt.json")});
-  EXPECT_EQ(learnt.exit_code, 0) << learnt.err;
-  EXPECT_THAT(learnt.err, HasSubstr("learnt from"));
+  EXPECT_THAT(run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"),
+                   "--link", "100us", "--learn", path("apply.db"), "-o", path("learnt.json")}),
+              test::exits(0, HasSubstr("learnt from")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
@@ -222,9 +220,9 @@ TEST_F(Apply, SaysWhyNothingHappened) {
     s.plan = Plan();
     s.plan.reasons = {"nothing to gain"};
   });
-  const test::Run nothing = apply({schedule}, {"printenv", "PRESERVE_APPLY_PLAN"});
-  EXPECT_EQ(nothing.exit_code, 1);
-  EXPECT_THAT(nothing.err, testing::AllOf(HasSubstr("do-nothing"), HasSubstr("nothing to gain")));
+  EXPECT_THAT(
+      apply({schedule}, {"printenv", "PRESERVE_APPLY_PLAN"}),
+      test::exits(1, testing::AllOf(HasSubstr("do-nothing"), HasSubstr("nothing to gain"))));
   EXPECT_EQ(apply({schedule}, {"no-such-command"}).exit_code, 127);
 }
 

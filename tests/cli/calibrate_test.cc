@@ -106,8 +106,7 @@ TEST_F(CalibrateCli, WithoutAGpuNothingIsWaitedFor) {
   ::flock(lock, LOCK_EX | LOCK_NB);  // when somebody else has it, all the better
   const test::Run run = calibrate({"--device", "cuda:0", "-o", "device.json"}, kNoGpu);
   ::close(lock);
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::Not(HasSubstr("waiting")));
+  EXPECT_THAT(run, test::exits(2, testing::Not(HasSubstr("waiting"))));
 }
 
 TEST_F(CalibrateCli, AGpuNeedsNoMpi) {

@@ -64,16 +64,22 @@ class CliImport : public testing::Test {
     return (directory_ / name).string();
   }
   std::string path(const char* name) { return (directory_ / name).string(); }
+  // A file of one rank.
+  std::string one_rank(const char* name = "t.json") { return file(name, decode_trace(0, 1)); }
+  // Its trace.db.
+  std::string imported(const std::string& source) {
+    succeeded(run_program({kProfile, "--import", source, "-o", path("trace.db")}));
+    return path("trace.db");
+  }
   TemporaryDirectory directory_;
 };
 
 TEST_F(CliImport, ATraceBecomesAPlan) {
-  const std::string source = file("rank0.json", decode_trace(0, 1));
-  const test::Run imported =
-      succeeded(run_program({kProfile, "--import", source, "-o", path("trace.db")}));
-  EXPECT_EQ(imported.out, "");
-  EXPECT_THAT(imported.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
-  EXPECT_THAT(imported.err, HasSubstr(" && preserve-tune"));
+  const test::Run run = succeeded(
+      run_program({kProfile, "--import", one_rank("rank0.json"), "-o", path("trace.db")}));
+  EXPECT_EQ(run.out, "");
+  EXPECT_THAT(run.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
+  EXPECT_THAT(run.err, HasSubstr(" && preserve-tune"));
   EXPECT_THAT(run_program({PRESERVE_BIN_DIR "/preserve-tune", path("trace.db"), "--device",
                            PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
                            path("schedule.json")}),
@@ -102,7 +108,7 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
                     "vocab_size": 128256}})",
                     layers));
   };
-  const std::string source = file("rank0.json", decode_trace(0, 1));
+  const std::string source = one_rank("rank0.json");
   const auto with = [&](const std::string& model, const Words& options) {
     return run_program(words(kProfile, "--import", source, "--model", model, "--tp", "2", "-o",
                              path("trace.db"), options));
@@ -118,9 +124,7 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
 }
 
 TEST_F(CliImport, SummaryGoesToStandardOutput) {
-  const std::string source = file("t.json", decode_trace(0, 1));
-  ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
-  const test::Run summary = succeeded(run_program({kProfile, "--summary", path("trace.db")}));
+  const test::Run summary = succeeded(run_program({kProfile, "--summary", imported(one_rank())}));
   EXPECT_THAT(summary.out, HasSubstr("Nothing was lost."));
   EXPECT_THAT(summary.out, HasSubstr("allreduce"));
   EXPECT_THAT(summary.out, HasSubstr("RANK 0 of 1, python3"));
@@ -142,13 +146,13 @@ TEST_F(CliImport, BadInputLeavesNothingBehind) {
   const test::Run partial =
       succeeded(run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")}));
   EXPECT_THAT(partial.err, HasSubstr("1 unreadable_rest"));
-  const test::Run again =
-      run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")});
-  EXPECT_EQ(again.exit_code, 2) << "overwrote without -f";
+  EXPECT_EQ(run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")}).exit_code,
+            2)
+      << "overwrote without -f";
 }
 
 TEST_F(CliImport, ModesDoNotMix) {
-  const std::string source = file("t.json", decode_trace(0, 1));
+  const std::string source = one_rank();
   for (const Words& arguments :
        std::vector<Words>{{"--import", source, "--summary", "x.db"},
                           {"--partial", "--summary", "x.db"},
@@ -168,24 +172,19 @@ TEST_F(CliImport, ModesDoNotMix) {
 }
 
 TEST_F(CliImport, ASummaryThatCannotBeWrittenIsAnError) {
-  ASSERT_EQ(run_program(
-                {kProfile, "--import", file("t.json", decode_trace(0, 1)), "-o", path("trace.db")})
-                .exit_code,
-            0);
   EXPECT_THAT(run_program({"sh", "-c", "exec \"$0\" --summary \"$1\" >/dev/full", kProfile,
-                           path("trace.db")}),
+                           imported(one_rank())}),
               exits(2, HasSubstr("cannot write to standard output")));
 }
 
 TEST_F(CliImport, AnInputIsNeverTheOutput) {
-  const std::string source = file("t.json", decode_trace(0, 1));
+  const std::string source = one_rank(), trace = imported(source);
   const std::string rules = file("rules.txt", "mine compute\n");
-  ASSERT_EQ(run_program({kProfile, "--import", source, "-o", path("trace.db")}).exit_code, 0);
   for (const Words& arguments :
        std::vector<Words>{{"--import", source, "-o", source},
                           {"--import", source, "--kernel-rules", rules, "-o", rules},
-                          {"--export", "chrome", path("trace.db"), "-o", path("trace.db")},
-                          {"--merge", path("trace.db"), "-o", path("trace.db")}}) {
+                          {"--export", "chrome", trace, "-o", trace},
+                          {"--merge", trace, "-o", trace}}) {
     const std::string before = read_text_file(arguments.back());
     EXPECT_THAT(run_program(words(kProfile, "-f", arguments)), exits(2, HasSubstr("is an input")))
         << fmt::format("{}", fmt::join(arguments, " "));
@@ -194,27 +193,22 @@ TEST_F(CliImport, AnInputIsNeverTheOutput) {
 }
 
 TEST_F(CliImport, UsersRulesDecide) {
-  const std::string source = file("t.json", decode_trace(0, 1));
   const std::string rules = file("rules", "nvjet_gate_up collective allgather\n");
-  ASSERT_EQ(
-      run_program({kProfile, "--import", source, "--kernel-rules", rules, "-o", path("trace.db")})
-          .exit_code,
-      0);
+  succeeded(run_program(
+      {kProfile, "--import", one_rank(), "--kernel-rules", rules, "-o", path("trace.db")}));
   EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out, HasSubstr("allgather"));
 }
 
 // The limit may be that of a batch system; the signal that comes with it would end the tool.
 TEST_F(CliImport, AnOutputBeyondTheLimitOfFileSizesIsRefusedInWords) {
-  const std::string trace = (directory_ / "rank0.json").string(),
-                    out = (directory_ / "t.db").string();
-  std::ofstream(trace) << decode_trace(0, 1);
+  const std::string trace = one_rank("rank0.json"), out = path("trace.db");
   const std::string limited = "ulimit -f 16; exec \"$@\"";
   EXPECT_THAT(run_program({"sh", "-c", limited, "sh", kProfile, "--import", trace, "-o", out}),
               exits(2, HasSubstr("error: ")));
   EXPECT_FALSE(std::filesystem::exists(out));
-  ASSERT_EQ(run_program({kProfile, "--import", trace, "-o", out}).exit_code, 0);
-  const test::Run exported = run_program({"sh", "-c", limited, "sh", kProfile, "--export", "chrome",
-                                          out, "-o", (directory_ / "e.json").string()});
+  imported(trace);
+  const test::Run exported = run_program(
+      {"sh", "-c", limited, "sh", kProfile, "--export", "chrome", out, "-o", path("e.json")});
   EXPECT_EQ(exported.exit_code, 2) << exported.err;
 }
 

@@ -72,8 +72,8 @@ class MeasureCli : public testing::Test {
     EXPECT_THAT(run.out, IsEmpty());
   }
   void expect_refused(const test::Run& run, const std::string& message) const {
-    EXPECT_EQ(run.exit_code, 2) << run.err;
-    EXPECT_THAT(run.err, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message)));
+    EXPECT_THAT(run,
+                test::exits(2, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message))));
     expect_nothing_left(run);
   }
 
@@ -130,8 +130,7 @@ TEST_F(MeasureCli, AReplayThatWritesNothingIsReported) {
 TEST_F(MeasureCli, AnInternalErrorOfReplayIsOne) {
   stand_in("echo 'preserve-replay: error: ranks disagree' >&2; exit 3");
   const test::Run run = measure();
-  EXPECT_EQ(run.exit_code, 3);
-  EXPECT_THAT(run.err, HasSubstr("ranks disagree"));
+  EXPECT_THAT(run, test::exits(3, HasSubstr("ranks disagree")));
   expect_nothing_left(run);
 }
 
@@ -152,8 +151,7 @@ TEST_F(MeasureCli, AnInterruptEndsTheReplayAndLeavesNothing) {
 TEST_F(MeasureCli, ReplayGetsItsTimeAndItsOptions) {
   stand_in("echo \"$@\" > arguments; echo 'a remark' >&2; exit 2");
   test::Run run = measure({"--measure-time", "30s"}, {"--collective", "nccl"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, testing::ContainsRegex("cannot measure this: a remark"));
+  EXPECT_THAT(run, test::exits(2, testing::ContainsRegex("cannot measure this: a remark")));
   EXPECT_THAT(read_text_file(directory_ / "arguments"),
               AllOf(HasSubstr("trace.db"), HasSubstr("--candidates"),
                     HasSubstr("--time-limit 15000000000ns"), HasSubstr("--collective nccl")));

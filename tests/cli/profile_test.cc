@@ -51,9 +51,8 @@ TEST_F(ProfileCli, OutputAndExitCodePassThrough) {
 }
 
 TEST_F(ProfileCli, CountersThatNothingCountedAreSaid) {
-  const Recording recording({kNvtxProgram, "range", "a"}, {"--counters", "dram"});
-  EXPECT_EQ(recording.run.exit_code, 0);
-  EXPECT_THAT(recording.run.err, HasSubstr("warning: --counters: no kernel was counted"));
+  EXPECT_THAT(Recording({kNvtxProgram, "range", "a"}, {"--counters", "dram"}).run,
+              exits(0, HasSubstr("warning: --counters: no kernel was counted")));
 }
 
 TEST_F(ProfileCli, StandardInputReachesTheCommand) {
@@ -62,9 +61,7 @@ TEST_F(ProfileCli, StandardInputReachesTheCommand) {
 }
 
 TEST_F(ProfileCli, QuietSaysNothing) {
-  const Recording recording({kNvtxProgram, "range", "a"}, {"-q"});
-  EXPECT_EQ(recording.run.exit_code, 0);
-  EXPECT_EQ(recording.run.err, "");
+  EXPECT_THAT(Recording({kNvtxProgram, "range", "a"}, {"-q"}).run, exits(0, ""));
 }
 
 TEST_F(ProfileCli, UsageErrorsComeBeforeTheRun) {
@@ -224,11 +221,8 @@ TEST_P(MergeRefuses, NamingTheInput) {
   // Behind the back of finish(), which checks.
   succeeded(
       run_program({"sqlite3", (folder_ / "b.db").string(), GetParam().change}, {}, folder_.path()));
-  const test::Run run = merge();
-  EXPECT_EQ(run.exit_code, 2) << run.err;
-  EXPECT_THAT(run.err, HasSubstr(GetParam().message));
-  EXPECT_THAT(run.err, HasSubstr("b.db"));
-  EXPECT_THAT(run.err, Not(HasSubstr("c.db")));
+  EXPECT_THAT(merge(), exits(2, testing::AllOf(HasSubstr(GetParam().message), HasSubstr("b.db"),
+                                               Not(HasSubstr("c.db")))));
   EXPECT_EQ(files_in(folder_.path()), 2U);
 }
 
@@ -253,8 +247,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(ProfileCli, AnotherToolsInjectionIsRefusedByName) {
   const Recording recording({kNvtxProgram, "range", "a"}, {},
                             {"NVTX_INJECTION64_PATH=/opt/other/libother.so"});
-  EXPECT_EQ(recording.run.exit_code, 2);
-  EXPECT_THAT(recording.run.err, HasSubstr("/opt/other/libother.so"));
+  EXPECT_THAT(recording.run, exits(2, HasSubstr("/opt/other/libother.so")));
 }
 
 TEST_F(ProfileCli, AnExistingPreloadIsKept) {
@@ -266,8 +259,7 @@ TEST_F(ProfileCli, AnExistingPreloadIsKept) {
 
 TEST_F(ProfileCli, NothingRecordedIsExplained) {
   const Recording recording({"/bin/sh", "-c", "exit 5"});
-  EXPECT_EQ(recording.run.exit_code, 5);
-  EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
+  EXPECT_THAT(recording.run, exits(5, HasSubstr("nothing was recorded")));
   EXPECT_FALSE(fs::exists(recording.trace));
 }
 
@@ -299,8 +291,7 @@ TEST_F(ProfileCli, ArgumentsAreStoredOnRequestButForSecrets) {
 TEST_F(ProfileCli, SeveralRanksCannotShareAnOutput) {
   const Recording recording({kNvtxProgram, "range", "a"}, {},
                             {"OMPI_COMM_WORLD_SIZE=2", "OMPI_COMM_WORLD_RANK=0"});
-  EXPECT_EQ(recording.run.exit_code, 2);
-  EXPECT_THAT(recording.run.err, HasSubstr("trace.%r.db"));
+  EXPECT_THAT(recording.run, exits(2, HasSubstr("trace.%r.db")));
 }
 
 TEST_F(ProfileCli, KeptSpoolConvertsAgain) {
@@ -310,9 +301,8 @@ TEST_F(ProfileCli, KeptSpoolConvertsAgain) {
   const char* everything = "SELECT COUNT(*), SUM(start_ns), SUM(end_ns) FROM op";
   EXPECT_EQ(rows(TraceDb::open(folder_ / "a.db"), everything),
             rows(TraceDb::open(folder_ / "b.db"), everything));
-  const test::Run used =
-      profile({"-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"});
-  EXPECT_EQ(used.exit_code, 2);
+  EXPECT_EQ(profile({"-o", "c.db", "--keep-spool", "raw", "--", kNvtxProgram, "threads"}).exit_code,
+            2);
 }
 
 // The name is taken while the command runs.

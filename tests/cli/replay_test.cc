@@ -105,10 +105,8 @@ TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
 }
 
 TEST_F(ReplayCli, AnotherLinkThanTheSchedulesIsRefused) {
-  const test::Run run = replay({"--link", "50us"});
-  EXPECT_EQ(run.exit_code, 2);
-  EXPECT_THAT(run.err, HasSubstr("50.00 us"));
-  EXPECT_THAT(run.err, HasSubstr("no link"));
+  EXPECT_THAT(replay({"--link", "50us"}),
+              test::exits(2, testing::AllOf(HasSubstr("50.00 us"), HasSubstr("no link"))));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
@@ -184,9 +182,9 @@ TEST_F(ReplayCli, WordsBehindTwoDashesAreForMpirun) {
   const test::Run version = replay({"--", "--version"});
   EXPECT_THAT(version.out, HasSubstr("mpirun"));
   succeeded(replay({"--", "-x", "PRESERVE_TEST", "--mca", "no_such_parameter", "1"}));
-  const test::Run stray = replay({"stray"});
-  EXPECT_EQ(stray.exit_code, 2);
-  EXPECT_THAT(stray.err, HasSubstr("unexpected argument stray: options for mpirun go behind --"));
+  EXPECT_THAT(
+      replay({"stray"}),
+      test::exits(2, HasSubstr("unexpected argument stray: options for mpirun go behind --")));
 }
 
 TEST_F(ReplayCli, JoinsALauncher) {
@@ -286,10 +284,11 @@ TEST_F(ReplayCli, WithoutAGpuItSaysSo) {
   for (const std::vector<std::string>& asked :
        {std::vector<std::string>{"--device", "cuda:0"},
         {"--device", "cuda", "--collective", "stand-in", "--allow-device-mismatch"}}) {
-    const test::Run run = replay(asked, "replay.db", {no_gpu});
-    EXPECT_EQ(run.exit_code, 2) << run.err;
-    EXPECT_THAT(run.err, HasSubstr("preserve-replay: error:"));
-    EXPECT_THAT(run.err, HasSubstr("--device cpu replays on the cores of this machine"));
+    EXPECT_THAT(
+        replay(asked, "replay.db", {no_gpu}),
+        test::exits(
+            2, testing::AllOf(HasSubstr("preserve-replay: error:"),
+                              HasSubstr("--device cpu replays on the cores of this machine"))));
     EXPECT_THAT(leftovers(), IsEmpty());
   }
   test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
@@ -328,8 +327,7 @@ TEST_F(ReplayCli, FailIfIsAboutTheMeasuredSpeedup) {
   // 99 % slower never happens; on a busy machine too few pairs may count.
   const test::Run run = replay({"--fail-if", "slower=99%"});
   if (!undecided_reason(read_result(TraceDb::open(directory_ / "replay.db"))).empty()) {
-    EXPECT_EQ(run.exit_code, 1);
-    EXPECT_THAT(run.err, HasSubstr("check failed: not decided"));
+    EXPECT_THAT(run, test::exits(1, HasSubstr("check failed: not decided")));
   } else {
     EXPECT_EQ(run.exit_code, 0) << run.err;
   }

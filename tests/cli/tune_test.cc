@@ -52,8 +52,8 @@ class PreserveTune : public testing::Test {
   }
   // Exit 2, the message, and no output.
   void expect_refused(const test::Run& run, const std::string& message) const {
-    EXPECT_EQ(run.exit_code, 2) << run.err;
-    EXPECT_THAT(run.err, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message)));
+    EXPECT_THAT(run,
+                test::exits(2, AllOf(HasSubstr("preserve-tune: error: "), HasSubstr(message))));
     EXPECT_EQ(run.out, "");
     EXPECT_FALSE(fs::exists(directory_ / "schedule.json"));
   }

@@ -49,14 +49,17 @@ class OpenRefuses : public testing::Test {
   std::filesystem::path path_ = directory_ / "trace.db";
 };
 
-TEST_F(OpenRefuses, ANewerVersionNamingBoth) {
-  change(path_, "PRAGMA user_version = 99");
-  expect_refused(path_, "trace schema 99, this program knows up to 1");
-}
-
-TEST_F(OpenRefuses, ADatabaseOfAnotherProgram) {
-  change(path_, "PRAGMA application_id = 1");
-  expect_refused(path_, "another program");
+TEST_F(OpenRefuses, NewerVersionsOtherProgramsAndUnfinishedTraces) {
+  for (const auto& [sql, says] :
+       {std::pair("PRAGMA user_version = 99", "trace schema 99, this program knows up to 1"),
+        {"PRAGMA application_id = 1", "another program"},
+        {"DELETE FROM meta WHERE key = 'finished'",
+         "was never finished by the tool that wrote it"}}) {
+    SCOPED_TRACE(sql);
+    test::write_synthetic_trace(path_);
+    change(path_, sql);
+    expect_refused(path_, says);
+  }
 }
 
 constexpr const char* kEndless =
@@ -124,11 +127,6 @@ TEST_F(OpenRefuses, ACorruptHeaderPage) {
 TEST_F(OpenRefuses, MissingFilesAndFolders) {
   expect_refused(directory_ / "none.db", "no such file");
   expect_refused(directory_.path(), "not a regular file");
-}
-
-TEST_F(OpenRefuses, AnUnfinishedTrace) {
-  change(path_, "DELETE FROM meta WHERE key = 'finished'");
-  expect_refused(path_, "was never finished by the tool that wrote it");
 }
 
 // What a producer leaves that was killed before finish(): nothing is committed.

@@ -248,12 +248,10 @@ TEST_F(GpuCheck, ThePyTorchLoopSaysWhyItDoesNotRun) {
   const std::string loop = PRESERVE_SOURCE_DIR "/scripts/gpu-check-torch";
   const test::Run probe = test::run_program({PRESERVE_PYTHON, loop, "--probe"});
   if (probe.exit_code != 0) {  // it is 0 on a machine that has both
-    EXPECT_EQ(probe.exit_code, 77);
-    EXPECT_THAT(probe.err, testing::HasSubstr("skipped: "));
+    EXPECT_THAT(probe, test::exits(77, testing::HasSubstr("skipped: ")));
   }
-  const test::Run bad = test::run_program({PRESERVE_PYTHON, loop, "--steps", "-1"});
-  EXPECT_EQ(bad.exit_code, 2);
-  EXPECT_THAT(bad.err, testing::HasSubstr("bad usage"));
+  EXPECT_THAT(test::run_program({PRESERVE_PYTHON, loop, "--steps", "-1"}),
+              test::exits(2, testing::HasSubstr("bad usage")));
 }
 
 // The words that the scripts' fakes accept are words that the real tools have.

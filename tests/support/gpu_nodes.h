@@ -2,7 +2,6 @@
 // Nodes of a GPU's graphs, as most tests want them; what else they have, a test sets.
 #pragma once
 
-#include <string>
 #include <utility>
 #include <vector>
 

@@ -23,6 +23,10 @@ class SpoolWriter {
   void next_thread() { ++ordinal_; }         // another one with the same tid
   void push(const std::string& name, int64_t ns, uint16_t domain = 0);
   void pop(int64_t ns, uint16_t domain = 0);
+  void range(const std::string& name, int64_t begin_ns, int64_t end_ns) {
+    push(name, begin_ns);
+    pop(end_ns);
+  }
   void mark(const std::string& name, int64_t ns);
   void call(mpi::Function function, int64_t bytes, int64_t start_ns, int64_t end_ns,
             uint8_t flags = 0);

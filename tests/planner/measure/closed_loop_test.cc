@@ -17,6 +17,7 @@
 #include "planner/search/decompose.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/support/devices.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -33,17 +34,12 @@ constexpr int64_t kLinkNs = 200'000;
 
 // Two ranks on a CPU that share a cache of 32 MB; steps that take milliseconds.
 DeviceModel cpu_device() {
-  DeviceModel device;
-  device.name = "some cpu";
-  device.kind = "cpu";
-  device.source = "made up for tests";
+  DeviceModel device = test::cpu_device();
   device.ranks = 2;
   device.cache_bytes = 32'000'000;
   device.cache_budget_bytes = 14'000'000;
   device.memory_bandwidth_bytes_per_s = 25e9;
-  device.cache_read_bandwidth_bytes_per_s = 60e9;
   device.slowdown_per_byte_ns = 0.001;
-  device.op_floor_ns = 500;
   device.methods = {{.name = "load",
                      .placement = "consumer",
                      .bandwidth_bytes_per_s = 20e9,
@@ -85,13 +81,7 @@ std::string all_reasons(const Schedule& schedule) {
 
 class ClosedLoopTest : public testing::Test {
  protected:
-  World world() const {
-    World world;
-    world.step = &step_;
-    world.truth = device_;
-    world.link_latency_ns = kLinkNs;
-    return world;
-  }
+  World world() const { return {.step = &step_, .truth = device_, .link_latency_ns = kLinkNs}; }
   ClosedLoop loop(int rounds = 2) const { return {step_, device_, kLinked, rounds}; }
 
   Schedule choose(const World& world) const {

@@ -185,9 +185,7 @@ RC_GTEST_FIXTURE_PROP(CorrectionTest, AreBoundedWhateverWasMeasured, ()) {
 
 // A machine that differs from the device file in one number: the correction closes most of the gap.
 RC_GTEST_FIXTURE_PROP(CorrectionTest, GoTowardTheTruth, ()) {
-  test::World world;
-  world.step = &*step_;
-  world.truth = device_;
+  test::World world{.step = &*step_, .truth = device_};
   const double truth = *rc::gen::inRange(150, 800) / 10.0 * 1e9;
   world.truth.methods[0].hit_read_bandwidth_bytes_per_s = truth;
   MeasuredPlan measured = planned(80'000);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/planner/measure/scripted_world.h"
 
-#include <algorithm>
 #include <set>
 #include <stdexcept>
 

@@ -12,7 +12,6 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
-#include "tests/support/paths.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -76,6 +75,12 @@ std::string error_of(const std::string& text) {
   return "accepted";
 }
 
+// The sample's file, with other words in place of the first `word`.
+std::string sample_with(const std::string& word, const std::string& other) {
+  std::string text = to_json(sample());
+  return text.replace(text.find(word), word.size(), other);
+}
+
 std::string error_after(const std::function<void(Schedule&)>& change) {
   Schedule schedule = sample();
   change(schedule);
@@ -123,9 +128,7 @@ TEST(Schedule, RefusesTextOfAnyLength) {
   expect_refused("at /windows/0/path",
                  [&](Schedule& s) { s.plan.windows[0].place->path = digits; });
   EXPECT_EQ(error_after([&](Schedule& s) { s.plan.windows[0].place->path += digits; }), "accepted");
-  std::string text = to_json(sample());
-  text.replace(text.find("\"1.3\""), 5, "\"1." + digits + "3\"");
-  EXPECT_THAT(error_of(text), HasSubstr("at /version"));
+  EXPECT_THAT(error_of(sample_with("\"1.3\"", "\"1." + digits + "3\"")), HasSubstr("at /version"));
 }
 
 TEST(Schedule, NamesItsStepFirst) {
@@ -166,21 +169,15 @@ TEST(Schedule, IsNotWrittenWithNumbersThatNobodyReads) {
   EXPECT_THROW(to_json(schedule), Error);
 }
 
-TEST(Schedule, NamesBothVersions) {
-  std::string text = to_json(sample());
-  text.replace(text.find("\"1.3\""), 5, "\"2.3\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("2.3"), HasSubstr("1.3")));
-}
-
-TEST(Schedule, ANewerMinorVersionIsRefusedToo) {
-  std::string text = to_json(sample());
-  text.replace(text.find("\"1.3\""), 5, "\"1.4\"");
-  EXPECT_THAT(error_of(text), testing::AllOf(HasSubstr("1.4"), HasSubstr("up to 1.3")));
+TEST(Schedule, NewerVersionsAreRefusedNamingBoth) {
+  EXPECT_THAT(error_of(sample_with("\"1.3\"", "\"2.3\"")),
+              testing::AllOf(HasSubstr("2.3"), HasSubstr("1.3")));
+  EXPECT_THAT(error_of(sample_with("\"1.3\"", "\"1.4\"")),
+              testing::AllOf(HasSubstr("1.4"), HasSubstr("up to 1.3")));
 }
 
 TEST(Schedule, OneOfVersion1_1HasNoSignature) {
-  std::string text = to_json(sample());
-  text.replace(text.find("\"1.3\""), 5, "\"1.1\"");
+  std::string text = sample_with("\"1.3\"", "\"1.1\"");
   const size_t begin = text.find("  \"signature\"");
   text.erase(begin, text.find(']', begin) + 3 - begin);
   EXPECT_TRUE(read(text).signature.empty());
@@ -196,14 +193,9 @@ TEST(Schedule, TheSignatureNamesOperatorsInOrder) {
 }
 
 TEST(Schedule, RefusesWordsThatNoOneKnows) {
-  const auto error_with = [](const std::string& word, const std::string& other) {
-    std::string text = to_json(sample());
-    text.replace(text.find(word), word.size(), other);
-    return error_of(text);
-  };
-  EXPECT_THAT(error_with("\"1.3\"", "\"1.0\""), HasSubstr("at /version"));
-  EXPECT_THAT(error_with("\"flow\"", "\"magic\""), HasSubstr("at /strategy"));
-  EXPECT_THAT(error_with("\"prefetch\"", "\"perhaps\""), HasSubstr("at /verdict"));
+  EXPECT_THAT(error_of(sample_with("\"1.3\"", "\"1.0\"")), HasSubstr("at /version"));
+  EXPECT_THAT(error_of(sample_with("\"flow\"", "\"magic\"")), HasSubstr("at /strategy"));
+  EXPECT_THAT(error_of(sample_with("\"prefetch\"", "\"perhaps\"")), HasSubstr("at /verdict"));
 }
 
 IssueMethod some_method() {

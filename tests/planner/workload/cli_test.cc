@@ -89,8 +89,7 @@ TEST_F(TuneModel, PrintsTheStepAsATable) {
 
 TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
   const auto refused = [&](const test::Run& run, const char* text, int exit_code = 2) {
-    EXPECT_EQ(run.exit_code, exit_code) << run.err;
-    EXPECT_THAT(run.err, HasSubstr(text));
+    EXPECT_THAT(run, test::exits(exit_code, HasSubstr(text)));
     EXPECT_FALSE(std::filesystem::exists(directory_ / "s.json"));
     EXPECT_FALSE(std::filesystem::exists(directory_ / "t.db"));
   };

@@ -96,14 +96,12 @@ class TwoRanks : public ::testing::Test {
         OpRow op{.stream = stream, .kind = OpKind::collective, .name = db_.intern("allreduce")};
         op.start_ns = on_its_clock(waits ? last_ns - 30'000 : last_ns);
         op.end_ns = on_its_clock(last_ns + 4000);
-        CollectiveRow collective;
-        collective.op = db_.add(op);
-        collective.function = "allreduce";
-        collective.bytes = 8;
-        collective.communicator = 7;
-        collective.sequence = i;
-        collective.source = "pmpi";
-        db_.add(collective);
+        db_.add(CollectiveRow{.op = db_.add(op),
+                              .function = "allreduce",
+                              .bytes = 8,
+                              .communicator = 7,
+                              .sequence = i,
+                              .source = "pmpi"});
       }
     }
   }

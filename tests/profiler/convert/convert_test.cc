@@ -104,8 +104,7 @@ TEST(Convert, AHeapGivesItsRegionsRoleAndEnd) {
   spool.region("layers.0.mlp.weight", 0x2000, 64, 3, heap);
   spool.region("other", 0x3000, 64, 4);
   spool.end_heap(heap, 500);
-  spool.push("range", 1000);
-  spool.pop(1100);
+  spool.range("range", 1000, 1100);
   const Converted converted = spool.converted();
   EXPECT_THAT(
       converted.rows("SELECT value, role, COALESCE(valid_to_ns, '') FROM tensor JOIN string ON "
@@ -118,8 +117,7 @@ TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
   spool.region("mlp.weight", 0x1000, 64, 1);
   for (const uint32_t tid : {5U, 6U}) {
     spool.thread(tid);
-    spool.push("mlp", 1000 * tid);
-    spool.pop(1000 * tid + 500);
+    spool.range("mlp", 1000 * tid, 1000 * tid + 500);
   }
   const Converted converted = spool.converted();
   EXPECT_EQ(converted.count("stream"), 2);
@@ -187,8 +185,7 @@ TEST(Convert, TruncatedAnywhereIsReadAsFarAsItGoes) {
   const TemporaryDirectory folder;
   SpoolWriter spool(folder / "whole.spool");
   for (int64_t i = 0; i < 20; ++i) {
-    spool.push("range", 1000 + 100 * i);
-    spool.pop(1050 + 100 * i);
+    spool.range("range", 1000 + 100 * i, 1050 + 100 * i);
   }
   spool.finish();
   const std::string bytes = read_text_file(folder / "whole.spool");
@@ -283,8 +280,7 @@ TEST(Convert, CountersAndClocksThatCannotBeTrueAreDamage) {
   for (const uint64_t dropped : {uint64_t{1} << 63, UINT64_MAX, uint64_t{1} << 50}) {
     for (const int64_t anchor_ns : {INT64_MAX, int64_t{1} << 62}) {
       OneSpool spool;
-      spool.push("range", 100);
-      spool.pop(200);
+      spool.range("range", 100, 200);
       spool.dropped = dropped;
       spool.last_anchor_ns = anchor_ns;
       const Converted converted = spool.converted();
@@ -300,8 +296,7 @@ TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
   OneSpool spool;
   spool.push("left open by the first", 100);
   spool.next_thread();
-  spool.push("second", 300);
-  spool.pop(400);
+  spool.range("second", 300, 400);
   const Converted converted = spool.converted();
   EXPECT_EQ(converted.count("stream"), 2);
   EXPECT_EQ(converted.rows("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
@@ -309,8 +304,7 @@ TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
 
 TEST(Convert, DroppedRecordsComeFromTheStatistics) {
   OneSpool spool;
-  spool.push("range", 100);
-  spool.pop(200);
+  spool.range("range", 100, 200);
   spool.dropped = 10;
   const Converted converted = spool.converted();
   EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
@@ -320,8 +314,7 @@ TEST(Convert, DroppedRecordsComeFromTheStatistics) {
 TEST(Convert, OneRankIsOneProcess) {
   const TemporaryDirectory folder;
   SpoolWriter helper(folder / "a.spool", {{"env.RANK", "0"}, {"env.WORLD_SIZE", "2"}});
-  helper.push("helper", 100);
-  helper.pop(200);
+  helper.range("helper", 100, 200);
   helper.finish();
   SpoolWriter worker(folder / "b.spool", {{"env.RANK", "0"}, {"env.WORLD_SIZE", "2"}});
   worker.call(mpi::kAllreduce, 8, 100, 200);
@@ -336,8 +329,7 @@ TEST(Convert, ARankIsNotGuessed) {
   using Facts = std::vector<std::pair<std::string, std::string>>;
   const auto rank_of = [](const Facts& facts) {
     OneSpool spool(facts);
-    spool.push("step", 100);
-    spool.pop(200);
+    spool.range("step", 100, 200);
     return spool.converted()
         .rows("SELECT ifnull(rank, 'none') || ' of ' || ifnull(world_size, 'none') FROM process")
         .at(0);

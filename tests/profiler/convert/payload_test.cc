@@ -2,7 +2,6 @@
 // Payloads of events, decoded with schemas of any size.
 #include "profiler/convert/payload.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>

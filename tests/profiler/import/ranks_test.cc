@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "common/error.h"
 #include "profiler/import/known_devices.h"
 #include "profiler/import/rank_names.h"
 #include "tests/profiler/import/support.h"

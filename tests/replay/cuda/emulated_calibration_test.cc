@@ -2,7 +2,6 @@
 // Every graph of a GPU's calibration is one that the CUDA device takes, and that runs there. What
 // it then measures is played by the simulated GPU, which knows of caches what the emulation does
 // not.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>

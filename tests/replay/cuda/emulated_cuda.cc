@@ -236,9 +236,8 @@ cudaError_t cudaMemset(void* address, int value, size_t bytes) {
   return cudaSuccess;
 }
 STUB(cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned), cudaMalloc(address, bytes))
-cudaError_t cudaHostGetDevicePointer(void** address, void* host, unsigned) {
-  return *address = host, cudaSuccess;
-}
+STUB(cudaError_t cudaHostGetDevicePointer(void** address, void* host, unsigned), *address = host,
+     cudaSuccess)
 STUB(cudaError_t cudaFreeHost(void* address), cudaFree(address))
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int, size_t) {
@@ -277,10 +276,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 // Whoever waits for one stream need not find that others have gone on; here all do.
 STUB(cudaError_t cudaStreamSynchronize(cudaStream_t), drain(), cudaSuccess)
 STUB(cudaError_t cudaDeviceSynchronize(), drain(), cudaSuccess)
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
-  stream_of(stream).queue.push_back({nullptr, event, event->recorded});
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned),
+     stream_of(stream).queue.push_back({nullptr, event, event->recorded}), cudaSuccess)
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   ++device.events;
@@ -299,10 +296,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
       stream, [event, version] { record(event, version); }, false);
 }
 STUB(cudaError_t cudaEventSynchronize(cudaEvent_t), drain(), cudaSuccess)
-cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t end) {
-  *ms = static_cast<float>(static_cast<double>(end->time_ns - begin->time_ns) / 1e6);
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t end),
+     *ms = static_cast<float>(static_cast<double>(end->time_ns - begin->time_ns) / 1e6),
+     cudaSuccess)
 
 cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
   ++device.graphs;
@@ -314,10 +310,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete graph;
   return cudaSuccess;
 }
-cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type) {
-  *type = node->kernel ? cudaGraphNodeTypeKernel : cudaGraphNodeTypeMemcpy;
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type),
+     *type = node->kernel ? cudaGraphNodeTypeKernel : cudaGraphNodeTypeMemcpy, cudaSuccess)
 cudaError_t cudaGraphAddNode(cudaGraphNode_t* node, cudaGraph_t graph, const cudaGraphNode_t* after,
                              const cudaGraphEdgeData* edges, size_t count,
                              cudaGraphNodeParams* parameters) {

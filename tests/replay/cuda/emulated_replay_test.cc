@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 
-#include "common/error.h"
 #include "replay/gpu/executor.h"
 #include "replay/gpu/replay.h"
 #include "tests/replay/step/small_program.h"

@@ -63,15 +63,12 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
 STUB(cublasStatus_t cublasLtDestroy(cublasLtHandle_t), CUBLAS_STATUS_SUCCESS)
 STUB(const char* cublasLtGetStatusString(cublasStatus_t), "a status of the fake")
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t,
-                                        cudaDataType_t scale) {
-  *description = reinterpret_cast<cublasLtMatmulDesc_t>(new Description{scale});
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description) {
-  delete reinterpret_cast<Description*>(description);
-  return CUBLAS_STATUS_SUCCESS;
-}
+STUB(cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* description, cublasComputeType_t,
+                                             cudaDataType_t scale),
+     *description = reinterpret_cast<cublasLtMatmulDesc_t>(new Description{scale}),
+     CUBLAS_STATUS_SUCCESS)
+STUB(cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t description),
+     delete reinterpret_cast<Description*>(description), CUBLAS_STATUS_SUCCESS)
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
                                               cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, size_t bytes) {
@@ -83,28 +80,20 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t description,
   reinterpret_cast<Description*>(description)->transposed = operation == CUBLAS_OP_T;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type,
-                                          uint64_t rows, uint64_t columns, int64_t) {
-  *layout = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{type, rows, columns});
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
-  delete reinterpret_cast<Layout*>(layout);
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
-  *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new int);
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-  delete reinterpret_cast<int*>(preference);
-  return CUBLAS_STATUS_SUCCESS;
-}
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
-                                                    cublasLtMatmulPreferenceAttributes_t,
-                                                    const void*, size_t) {
-  return CUBLAS_STATUS_SUCCESS;
-}
+STUB(cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type,
+                                               uint64_t rows, uint64_t columns, int64_t),
+     *layout = reinterpret_cast<cublasLtMatrixLayout_t>(new Layout{type, rows, columns}),
+     CUBLAS_STATUS_SUCCESS)
+STUB(cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout),
+     delete reinterpret_cast<Layout*>(layout), CUBLAS_STATUS_SUCCESS)
+STUB(cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference),
+     *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new int), CUBLAS_STATUS_SUCCESS)
+STUB(cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference),
+     delete reinterpret_cast<int*>(preference), CUBLAS_STATUS_SUCCESS)
+STUB(cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
+                                                         cublasLtMatmulPreferenceAttributes_t,
+                                                         const void*, size_t),
+     CUBLAS_STATUS_SUCCESS)
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t description,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,

@@ -34,30 +34,23 @@ ncclResult_t enqueue(const void* from, void* to, size_t bytes, cudaStream_t stre
 
 extern "C" {
 STUB(ncclResult_t ncclGetVersion(int* version), *version = 22809, ncclSuccess)
-ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
-  std::memset(id->internal, 'x', sizeof(id->internal));
-  return ncclSuccess;
-}
-ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId, int) {
-  *comm = new ncclComm{ranks};
-  return ncclSuccess;
-}
+STUB(ncclResult_t ncclGetUniqueId(ncclUniqueId* id),
+     std::memset(id->internal, 'x', sizeof(id->internal)), ncclSuccess)
+STUB(ncclResult_t ncclCommInitRank(ncclComm_t* comm, int ranks, ncclUniqueId, int),
+     *comm = new ncclComm{ranks}, ncclSuccess)
 STUB(ncclResult_t ncclCommDestroy(ncclComm_t comm), delete comm, ncclSuccess)
-ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
-                           ncclRedOp_t, ncclComm_t, cudaStream_t stream) {
-  return enqueue(send, receive, type == ncclBfloat16 ? 2 * count : count, stream);
-}
-ncclResult_t ncclAllGather(const void*, void*, size_t, ncclDataType_t, ncclComm_t, cudaStream_t) {
-  return ncclInvalidUsage;
-}
-ncclResult_t ncclReduceScatter(const void*, void*, size_t, ncclDataType_t, ncclRedOp_t, ncclComm_t,
-                               cudaStream_t) {
-  return ncclInvalidUsage;
-}
-ncclResult_t ncclBroadcast(const void*, void*, size_t, ncclDataType_t, int, ncclComm_t,
-                           cudaStream_t) {
-  return ncclInvalidUsage;
-}
+STUB(ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
+                                ncclRedOp_t, ncclComm_t, cudaStream_t stream),
+     enqueue(send, receive, type == ncclBfloat16 ? 2 * count : count, stream))
+STUB(ncclResult_t ncclAllGather(const void*, void*, size_t, ncclDataType_t, ncclComm_t,
+                                cudaStream_t),
+     ncclInvalidUsage)
+STUB(ncclResult_t ncclReduceScatter(const void*, void*, size_t, ncclDataType_t, ncclRedOp_t,
+                                    ncclComm_t, cudaStream_t),
+     ncclInvalidUsage)
+STUB(ncclResult_t ncclBroadcast(const void*, void*, size_t, ncclDataType_t, int, ncclComm_t,
+                                cudaStream_t),
+     ncclInvalidUsage)
 // Works once: the second call, which is captured, fails.
 ncclResult_t ncclReduce(const void* send, void* receive, size_t count, ncclDataType_t, ncclRedOp_t,
                         int, ncclComm_t, cudaStream_t stream) {

@@ -25,14 +25,10 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char* bus, void** device) {
   *device = &gpu;
   return kSuccess;
 }
-int nvmlSystemGetDriverVersion(char* text, unsigned bytes) {
-  std::strncpy(text, "580.159.04", bytes);
-  return kSuccess;
-}
-int nvmlDeviceGetClockInfo(void*, int type, unsigned* mhz) {
-  *mhz = type == 1 ? 1755 : 2619;
-  return kSuccess;
-}
+STUB(int nvmlSystemGetDriverVersion(char* text, unsigned bytes),
+     std::strncpy(text, "580.159.04", bytes), kSuccess)
+STUB(int nvmlDeviceGetClockInfo(void*, int type, unsigned* mhz), *mhz = type == 1 ? 1755 : 2619,
+     kSuccess)
 int nvmlDeviceGetUtilizationRates(void*, unsigned* percents) {
   percents[0] = fake_nvml_busy_looks-- > 0 ? 97 : 4;
   percents[1] = 40;
@@ -46,14 +42,10 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void*, unsigned* count, Process* pro
   for (unsigned i = 0; i < kProcesses; ++i) processes[i] = {1000 + i, 1 << 20, 0, 0};
   return kSuccess;
 }
-int nvmlDeviceGetCurrentClocksThrottleReasons(void*, unsigned long long* reasons) {
-  *reasons = 0x1 | 0x4 | 0x20;
-  return kSuccess;
-}
-int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending) {
-  *current = *pending = 1;
-  return kSuccess;
-}
+STUB(int nvmlDeviceGetCurrentClocksThrottleReasons(void*, unsigned long long* reasons),
+     *reasons = 0x1 | 0x4 | 0x20, kSuccess)
+STUB(int nvmlDeviceGetMigMode(void*, unsigned* current, unsigned* pending), *current = *pending = 1,
+     kSuccess)
 STUB(int nvmlDeviceGetMaxPcieLinkGeneration(void*, unsigned* generation), *generation = 5, kSuccess)
 STUB(int nvmlDeviceGetMaxPcieLinkWidth(void*, unsigned* lanes), *lanes = 16, kSuccess)
 }

@@ -7,7 +7,6 @@
 
 #include <cstring>
 #include <map>
-#include <memory>
 #include <set>
 
 #include "replay/cuda/kernels/kernels.h"
@@ -49,6 +48,13 @@ class Memory {
   size_t size_;
 };
 
+// The library has the kernels' own type; a pointer to a function may be cast there and back.
+template <typename... Of>
+void launch(const Kernel& kernel, unsigned blocks, Of... arguments) {
+  auto* function = reinterpret_cast<void (*)(Of...)>(const_cast<void*>(kernel.function));
+  emulated::launch(blocks, static_cast<unsigned>(kernel.threads), [&] { function(arguments...); });
+}
+
 // A node, with everything it may need in host memory.
 struct Bench {
   DeviceImage image;
@@ -81,9 +87,7 @@ struct Bench {
   }
   void run(const Kernel& kernel, unsigned blocks) {
     emulated::requests().clear();
-    // The library has the kernels' own type; a pointer to a function may be cast there and back.
-    auto* function = reinterpret_cast<void (*)(NodeArgs)>(const_cast<void*>(kernel.function));
-    emulated::launch(blocks, static_cast<unsigned>(kernel.threads), [&] { function(args); });
+    launch(kernel, blocks, args);
   }
   uint64_t checksum() const {
     uint64_t sum = 0;
@@ -333,11 +337,7 @@ TEST(ChaseKernel, FollowsTheChainOfLinkedLines) {
   const Memory memory(kLines * kLineBytes);
   std::vector<uint64_t> next(kLines);
   for (uint64_t i = 0; i < kLines; ++i) next[i] = (i + 37) % kLines;
-  const Kernel link = link_kernel();
-  auto* linker = reinterpret_cast<void (*)(uint64_t, const uint64_t*, uint64_t)>(
-      const_cast<void*>(link.function));
-  emulated::launch(2, static_cast<unsigned>(link.threads),
-                   [&] { linker(memory.address(), next.data(), kLines); });
+  launch(link_kernel(), 2, memory.address(), std::as_const(next).data(), kLines);
   Bench bench({}, {}, kReadUnitBytes);
   bench.args.chain = memory.address();
   bench.args.chain_lines = kLines;
@@ -353,10 +353,7 @@ TEST(FillKernel, IsThePattern) {
   Memory memory(20 * 4096);
   const Memory pattern(20 * 4096);
   std::memset(memory.data(), 0, memory.size());
-  const Kernel fill = fill_kernel();
-  auto* filler = reinterpret_cast<void (*)(uint64_t, uint64_t)>(const_cast<void*>(fill.function));
-  emulated::launch(3, static_cast<unsigned>(fill.threads),
-                   [&] { filler(memory.address(), memory.size() - 16); });
+  launch(fill_kernel(), 3, memory.address(), uint64_t{memory.size() - 16});
   EXPECT_EQ(std::memcmp(memory.data(), reinterpret_cast<const void*>(pattern.address()),
                         memory.size() - 16),
             0);
@@ -371,10 +368,7 @@ class Books : public testing::Test {
     slots_[1].wait_before_ns = 30;
     run(opening_kernel());
   }
-  void run(const Kernel& kernel) {
-    auto* function = reinterpret_cast<void (*)(ClosingArgs)>(const_cast<void*>(kernel.function));
-    emulated::launch(1, static_cast<unsigned>(kernel.threads), [&] { function(args_); });
-  }
+  void run(const Kernel& kernel) { launch(kernel, 1, args_); }
   void step(uint64_t begin, uint64_t sum) {
     slots_[0].first = begin + 40;
     slots_[0].last = begin + 100;

@@ -70,32 +70,35 @@ TEST(CudaLibrary, MissingIsSaid) {
   EXPECT_THAT(library.problem(), HasSubstr("libpreserve_absent.so.1"));
 }
 
-TEST(CudaLibrary, VariableIsAWishAndNothingElseIsTried) {
+// Some library, at that path of a folder that `variable` names.
+struct Installed {
+  Installed(const char* variable, const char* path)
+      : file(folder / path), names_folder(variable, folder.path()) {
+    fs::create_directories(file.parent_path());
+    fs::copy_file(PRESERVE_FAKE_NVML, file);
+  }
   const test::TemporaryDirectory folder;
-  fs::create_directories(folder / "nvidia/present/lib");
-  fs::copy_file(PRESERVE_FAKE_NVML, folder / "nvidia/present/lib/libpreserve_a.so.1");
-  const Variable packages("PRESERVE_SITE_PACKAGES", folder.path());
-  const Variable wish("PRESERVE_TEST_LIBRARY", folder / "none.so");
+  const fs::path file;
+  const Variable names_folder;
+};
+
+TEST(CudaLibrary, VariableIsAWishAndNothingElseIsTried) {
+  const Installed wheel("PRESERVE_SITE_PACKAGES", "nvidia/present/lib/libpreserve_a.so.1");
+  const Variable wish("PRESERVE_TEST_LIBRARY", wheel.folder / "none.so");
   const SharedLibrary library(search_for("libpreserve_a.so.1"));
   EXPECT_FALSE(library.found());
   EXPECT_THAT(library.problem(), HasSubstr("PRESERVE_TEST_LIBRARY names"));
 }
 
 TEST(CudaLibrary, FoundInWheels) {
-  const test::TemporaryDirectory folder;
-  fs::create_directories(folder / "nvidia/present/lib");
-  fs::copy_file(PRESERVE_FAKE_NVML, folder / "nvidia/present/lib/libpreserve_b.so.1");
-  const Variable packages("PRESERVE_SITE_PACKAGES", folder.path());
+  const Installed wheel("PRESERVE_SITE_PACKAGES", "nvidia/present/lib/libpreserve_b.so.1");
   const SharedLibrary library(search_for("libpreserve_b.so.1"));
   EXPECT_TRUE(library.found()) << library.problem();
-  EXPECT_EQ(library.path(), folder / "nvidia/present/lib/libpreserve_b.so.1");
+  EXPECT_EQ(library.path(), wheel.file);
 }
 
 TEST(CudaLibrary, FoundInTheToolkit) {
-  const test::TemporaryDirectory folder;
-  fs::create_directories(folder / "lib64");
-  fs::copy_file(PRESERVE_FAKE_NVML, folder / "lib64/libpreserve_c.so.1");
-  const Variable home("CUDA_HOME", folder.path());
+  const Installed toolkit("CUDA_HOME", "lib64/libpreserve_c.so.1");
   const SharedLibrary library(search_for("libpreserve_c.so.1"));
   EXPECT_TRUE(library.found()) << library.problem();
 }

@@ -306,12 +306,12 @@ TEST_F(GpuOverlapTest, WhatIsMissingIsSaid) {
   EXPECT_THAT(some.why_not, HasSubstr("too small"));
 }
 
+const std::vector<double> kEqual(5, 1'000);  // of five operators
+
 TEST(StepWaits, FillUpToWhatWasRecorded) {
   const StepProgram program = small_program();
-  BareTimes bare;
-  bare.op_ns = {15'000, 25'000, 10'000, 19'000, 10'000};
-  bare.gap_ns = {1'500, 400, 1'000, 1'600, 1'000};
-  bare.launch_gap_ns = 1'000;
+  const BareTimes bare{
+      {15'000, 25'000, 10'000, 19'000, 10'000}, {1'500, 400, 1'000, 1'600, 1'000}, 1'000};
   const StepWaits waits = waits_for(program, {}, bare);
   EXPECT_EQ(waits.tail_ns, 0);             // 500 ns are not worth a node
   EXPECT_EQ(waits.ops[0].before_ns, 500);  // tail and first gap: 2000
@@ -325,10 +325,7 @@ TEST(StepWaits, FillUpToWhatWasRecorded) {
 TEST(StepWaits, ALongTailIsANodeOfItsOwn) {
   StepProgram program = small_program();
   program.tail_ns = 50'000;
-  BareTimes bare;
-  bare.op_ns.assign(5, 1'000);
-  bare.gap_ns.assign(5, 1'000);
-  bare.launch_gap_ns = 1'000;
+  const BareTimes bare{kEqual, kEqual, 1'000};
   const StepWaits waits = waits_for(program, {}, bare);
   EXPECT_EQ(waits.tail_ns, 49'000);
   EXPECT_EQ(waits.ops[0].before_ns, 0);
@@ -339,10 +336,7 @@ TEST(StepWaits, OfNodesThatCannotWaitOnlyWhatPaysForALaunch) {
   program.ops[0].gemm = StepGemm{4, 512, 1024, "fp16"};
   GraphRules rules;
   rules.multiplies = {GpuElement::fp16};
-  BareTimes bare;
-  bare.op_ns = {19'000, 20'000, 10'000, 20'000, 10'000};
-  bare.gap_ns.assign(5, 1'000);
-  bare.launch_gap_ns = 1'000;
+  BareTimes bare{{19'000, 20'000, 10'000, 20'000, 10'000}, kEqual, 1'000};
   EXPECT_EQ(waits_for(program, rules, bare).ops[0].after_ns, 0);
   bare.op_ns[0] = 15'000;
   EXPECT_EQ(waits_for(program, rules, bare).ops[0].after_ns, 4'000);

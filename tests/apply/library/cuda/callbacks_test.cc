@@ -60,6 +60,12 @@ class GraphCallbacks : public testing::Test {
     EXPECT_EQ(header_.graphs.edited, 1u);
     return executable;
   }
+  static CUresult update(CUgraphExec executable, CUgraph graph) {
+    CUgraphExecUpdateResultInfo info{};
+    cuGraphExecUpdate_v2_params params{executable, graph, &info};
+    return call("cuGraphExecUpdate_v2", params,
+                [&] { return cuGraphExecUpdate(executable, graph, &info); });
+  }
   void launches(CUgraphExec executable, int count) {
     for (int i = 0; i < count; ++i) {
       cuGraphLaunch_params launch{executable, stream_};
@@ -81,21 +87,14 @@ TEST_F(GraphCallbacks, FollowAGraphFromItsInstantiationToItsEnd) {
   EXPECT_FALSE(test::listens_to("cuGraphExecGetFlags"));
   test::Program first(step_, 1024), again(step_, 1024);
   const std::vector<uint64_t> expected = first.result();
-  CUgraphExec executable = nullptr;
-  cuGraphInstantiateWithFlags_params instantiate{&executable, first.graph(), 0};
-  call("cuGraphInstantiateWithFlags", instantiate,
-       [&] { return cuGraphInstantiateWithFlags(&executable, first.graph(), instantiate.flags); });
+  const CUgraphExec executable = instantiate(first.graph());
   EXPECT_EQ(header_.graphs.nodes, 2u);
   EXPECT_EQ(header_.graphs.priorities, 0u);
   cuGraphDestroy_params destroy{first.graph()};
   call("cuGraphDestroy", destroy, [] { return CUDA_SUCCESS; });
   launches(executable, 20);
   EXPECT_GT(header_.samples, 8u);
-  CUgraphExecUpdateResultInfo info{};
-  cuGraphExecUpdate_v2_params update{executable, again.graph(), &info};
-  EXPECT_EQ(call("cuGraphExecUpdate_v2", update,
-                 [&] { return cuGraphExecUpdate(executable, again.graph(), &info); }),
-            CUDA_SUCCESS);
+  EXPECT_EQ(update(executable, again.graph()), CUDA_SUCCESS);
   EXPECT_EQ(again.result_of(executable), expected);
   cuGraphExecDestroy_params end{executable};
   call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
@@ -277,11 +276,7 @@ TEST_F(GraphCallbacks, APlanThatIsOffListensNoLongerThanItMust) {
   launches(executable, 10);
   EXPECT_TRUE(emulated::requests().empty());
   // The executable graph has the nodes, and is updated as before.
-  CUgraphExecUpdateResultInfo info{};
-  cuGraphExecUpdate_v2_params update{executable, again.graph(), &info};
-  EXPECT_EQ(call("cuGraphExecUpdate_v2", update,
-                 [&] { return cuGraphExecUpdate(executable, again.graph(), &info); }),
-            CUDA_SUCCESS);
+  EXPECT_EQ(update(executable, again.graph()), CUDA_SUCCESS);
   const auto done = [] { return CUDA_SUCCESS; };
   for (const CUgraph graph : {program.graph(), again.graph()}) {
     EXPECT_TRUE(test::is_subscribed());

@@ -90,6 +90,11 @@ void wait_for_others() {
     std::abort();
   }
 }
+void waiting(const std::function<void()>& call) {
+  waits = true;
+  call();
+  waits = false;
+}
 template <auto Function>
 struct Waiting;
 template <typename... Of, CUresult (*Function)(Of...)>
@@ -132,11 +137,6 @@ TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
     session.destroyed(first.graph());
     session.destroyed(second.graph());
     session.destroyed(emulated::context_of(7));
-  };
-  const auto waiting = [](auto call) {
-    waits = true;
-    call();
-    waits = false;
   };
   for (device = 0; device < 2; ++device) {
     waited = 0;
@@ -209,9 +209,7 @@ TEST(GraphThreads, TheMeasuredLaunchWritesItsOwnArm) {
   process.steps(8);
   writes_beside = writes_measured = 0;
   waited = 0;
-  waits = true;
-  process.steps(40);
-  waits = false;
+  waiting([&] { process.steps(40); });
   EXPECT_GT(waited, 10);
   EXPECT_GT(writes_measured, 10);
   EXPECT_EQ(writes_beside, 0);
@@ -233,9 +231,8 @@ TEST(GraphThreads, ALaunchDoesNotWaitForItsTemplate) {
   while (process.disabled() == 0) process.launch();
   others = [&] { process.steps(20); };
   waited = 0;
-  waits = true;
-  EXPECT_TRUE(process.session->instantiating(process.program->graph(), 0).matched);
-  waits = false;
+  waiting(
+      [&] { EXPECT_TRUE(process.session->instantiating(process.program->graph(), 0).matched); });
   EXPECT_EQ(waited, 1);
   EXPECT_GT(process.header.graphs.unpaired, 0u);
   const uint64_t samples = process.header.samples;
@@ -270,9 +267,7 @@ TEST(GraphThreads, OneThreadRecordsThatFetchesHaveEnded) {
     EXPECT_EQ(process.session->needs(), GraphSession::Needs::all);
   };
   events_created = 0;
-  waits = true;
-  process.launch();
-  waits = false;
+  waiting([&] { process.launch(); });
   EXPECT_EQ(events_created, 1);
   process.launch();
   EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);

@@ -3,7 +3,6 @@
 // database.
 #include <cupti.h>
 #include <cupti_activity_deprecated.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "profiler/collector/cuda/activity.h"

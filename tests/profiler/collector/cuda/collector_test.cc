@@ -307,15 +307,14 @@ TEST_F(CudaCollector, HardwareTraceIsAskedForWhenTheDriverIsReady) {
 }
 
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {
-  const Recorded recorded = record({"fork"});
-  EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"fork"});
   EXPECT_EQ(recorded.kernels(), 6);
 }
 
 TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
   const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=subscribe=39"});
-  EXPECT_EQ(recorded.run.exit_code, 0);
-  EXPECT_THAT(recorded.run.err, testing::HasSubstr("another profiler holds CUPTI (nsys)"));
+  EXPECT_THAT(recorded.run,
+              test::exits(0, testing::HasSubstr("another profiler holds CUPTI (nsys)")));
   EXPECT_EQ(recorded.kernels(), 0);
   EXPECT_EQ(recorded.count("step"), 2);  // NVTX is still recorded
   EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
@@ -326,15 +325,13 @@ TEST_F(CudaCollector, ErrorsOfCuptiLeaveTheProgramAlone) {
   for (const char* failure : {"subscribe=999", "enable=8"}) {
     SCOPED_TRACE(failure);
     const Recorded recorded = record({"exit", "2"}, {}, {std::string("FAKE_CUPTI=") + failure});
-    EXPECT_EQ(recorded.run.exit_code, 7) << recorded.run.err;
-    EXPECT_THAT(recorded.run.err, testing::HasSubstr("GPU activity is not recorded"));
+    EXPECT_THAT(recorded.run, test::exits(7, testing::HasSubstr("GPU activity is not recorded")));
     EXPECT_EQ(recorded.kernels(), 0);
   }
 }
 
 TEST_F(CudaCollector, FatalStateEndsTheRecordingOnly) {
-  const Recorded recorded = record({"fatal"});
-  EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
+  const Recorded recorded = record_well({"fatal"});
   EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
               testing::ElementsAre(testing::HasSubstr("the device fell off")));
 }
@@ -372,9 +369,11 @@ TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
   const test::Run run = test::run_program(
       {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
       {"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI});
-  EXPECT_EQ(run.exit_code, 5) << run.err;
-  EXPECT_THAT(run.err, testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"));
-  EXPECT_THAT(run.err, testing::HasSubstr("999"));
+  EXPECT_THAT(
+      run,
+      test::exits(5, testing::AllOf(
+                         testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"),
+                         testing::HasSubstr("999"))));
 }
 
 TEST_F(CudaCollector, WrongRangeIsAUsageError) {

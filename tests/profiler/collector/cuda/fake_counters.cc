@@ -58,9 +58,8 @@ CUptiResult cuptiDeviceGetChipName(CUpti_Device_GetChipName_Params* params) {
   params->pChipName = chip == nullptr ? "FAKE100" : chip;
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiProfilerInitialize(CUpti_Profiler_Initialize_Params*) {
-  return static_cast<CUptiResult>(failure("initialize="));
-}
+STUB(CUptiResult cuptiProfilerInitialize(CUpti_Profiler_Initialize_Params*),
+     static_cast<CUptiResult>(failure("initialize=")))
 CUptiResult cuptiProfilerGetCounterAvailability(
     CUpti_Profiler_GetCounterAvailability_Params* params) {
   if (params->pCounterAvailabilityImage != nullptr) params->pCounterAvailabilityImage[0] = 1;
@@ -96,11 +95,9 @@ CUptiResult cuptiProfilerHostConfigAddMetrics(CUpti_Profiler_Host_ConfigAddMetri
   }
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiProfilerHostGetConfigImageSize(
-    CUpti_Profiler_Host_GetConfigImageSize_Params* params) {
-  params->configImageSize = sizeof(uint64_t);
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiProfilerHostGetConfigImageSize(
+         CUpti_Profiler_Host_GetConfigImageSize_Params* params),
+     params->configImageSize = sizeof(uint64_t), CUPTI_SUCCESS)
 // The image holds the number of passes: TWOPASS can count three things in one.
 CUptiResult cuptiProfilerHostGetConfigImage(CUpti_Profiler_Host_GetConfigImage_Params* params) {
   const auto* host = reinterpret_cast<FakeHost*>(params->pHostObject);
@@ -129,10 +126,8 @@ CUptiResult cuptiRangeProfilerEnable(CUpti_RangeProfiler_Enable_Params* params) 
   ++enabled_profilers;
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiRangeProfilerDisable(CUpti_RangeProfiler_Disable_Params*) {
-  --enabled_profilers;
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiRangeProfilerDisable(CUpti_RangeProfiler_Disable_Params*),
+     --enabled_profilers, CUPTI_SUCCESS)
 CUptiResult cuptiRangeProfilerGetCounterDataSize(
     CUpti_RangeProfiler_GetCounterDataSize_Params* params) {
   const int bytes = failure("range_bytes=");
@@ -140,11 +135,9 @@ CUptiResult cuptiRangeProfilerGetCounterDataSize(
       kImageHeadBytes + params->maxNumOfRanges * static_cast<size_t>(bytes == 0 ? 8 : bytes);
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiRangeProfilerCounterDataImageInitialize(
-    CUpti_RangeProfiler_CounterDataImage_Initialize_Params* params) {
-  std::memset(params->pCounterData, 0, params->counterDataSize);
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiRangeProfilerCounterDataImageInitialize(
+         CUpti_RangeProfiler_CounterDataImage_Initialize_Params* params),
+     std::memset(params->pCounterData, 0, params->counterDataSize), CUPTI_SUCCESS)
 CUptiResult cuptiRangeProfilerSetConfig(CUpti_RangeProfiler_SetConfig_Params* params) {
   if (const int error = failure("configure=")) return static_cast<CUptiResult>(error);
   if (counting || params->range != CUPTI_AutoRange || params->passIndex != 0)

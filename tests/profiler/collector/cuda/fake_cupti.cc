@@ -360,9 +360,8 @@ CUptiResult cuptiEnableCallback(uint32_t enable, CUpti_SubscriberHandle,
   if (domain == CUPTI_CB_DOMAIN_RESOURCE) enabled_resource[cbid] = enable != 0;
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiEnableDomain(uint32_t, CUpti_SubscriberHandle, CUpti_CallbackDomain) {
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiEnableDomain(uint32_t, CUpti_SubscriberHandle, CUpti_CallbackDomain),
+     CUPTI_SUCCESS)
 CUptiResult cuptiGetCallbackName(CUpti_CallbackDomain domain, uint32_t cbid, const char** name) {
   if (cbid > 800) return CUPTI_ERROR_INVALID_PARAMETER;
   *name = "other";
@@ -386,10 +385,8 @@ CUptiResult cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc requ
   completed = complete;
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiActivityRegisterTimestampCallback(CUpti_TimestampCallbackFunc function) {
-  timestamp = function;
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiActivityRegisterTimestampCallback(CUpti_TimestampCallbackFunc function),
+     timestamp = function, CUPTI_SUCCESS)
 // Without a callback: the clock of the records, which need not be any of the system's.
 STUB(CUptiResult cuptiGetTimestamp(uint64_t* time), *time = now(), CUPTI_SUCCESS)
 CUptiResult cuptiActivityEnable(CUpti_ActivityKind kind) {
@@ -414,10 +411,8 @@ CUptiResult cuptiActivityGetNextRecord(uint8_t* bytes, size_t valid, CUpti_Activ
   *record = reinterpret_cast<CUpti_Activity*>(next);
   return CUPTI_SUCCESS;
 }
-CUptiResult cuptiActivityGetNumDroppedRecords(CUcontext, uint32_t, size_t* dropped) {
-  *dropped = 0;
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiActivityGetNumDroppedRecords(CUcontext, uint32_t, size_t* dropped),
+     *dropped = 0, CUPTI_SUCCESS)
 CUptiResult cuptiActivityEnableHWTrace(uint8_t enable) {
   hardware_trace = enable != 0 && driver_ready ? 1 : -1;
   return driver_ready ? CUPTI_SUCCESS : CUPTI_ERROR_NOT_INITIALIZED;
@@ -438,15 +433,11 @@ CUptiResult cuptiActivityFlushAll(uint32_t) {
 }
 STUB(CUptiResult cuptiActivityFlushPeriod(uint32_t), CUPTI_SUCCESS)
 STUB(CUptiResult cuptiActivitySetAttribute(CUpti_ActivityAttribute, size_t*, void*), CUPTI_SUCCESS)
-CUptiResult cuptiGetGraphNodeId(CUgraphNode node, uint64_t* id) {
-  *id = reinterpret_cast<uint64_t>(node);
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiGetGraphNodeId(CUgraphNode node, uint64_t* id),
+     *id = reinterpret_cast<uint64_t>(node), CUPTI_SUCCESS)
 STUB(CUptiResult cuptiGetGraphId(CUgraph, uint32_t* id), *id = 3, CUPTI_SUCCESS)
-CUptiResult cuptiGetResultString(CUptiResult, const char** text) {
-  *text = "a fake error";
-  return CUPTI_SUCCESS;
-}
+STUB(CUptiResult cuptiGetResultString(CUptiResult, const char** text), *text = "a fake error",
+     CUPTI_SUCCESS)
 CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus* status) {
   const std::lock_guard<std::mutex> lock(mutex);
   *status = capturing ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
@@ -461,12 +452,10 @@ CUresult parameter(bool mine, size_t index, size_t* offset, size_t* bytes) {
   *bytes = index == 0 ? 8 : second_bytes.load();
   return CUDA_SUCCESS;
 }
-CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes) {
-  return parameter(reinterpret_cast<uintptr_t>(function) % 2 == 0, index, offset, bytes);
-}
-CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t* offset, size_t* bytes) {
-  return parameter(reinterpret_cast<uintptr_t>(kernel) % 2 == 1, index, offset, bytes);
-}
+STUB(CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, size_t* bytes),
+     parameter(reinterpret_cast<uintptr_t>(function) % 2 == 0, index, offset, bytes))
+STUB(CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t* offset, size_t* bytes),
+     parameter(reinterpret_cast<uintptr_t>(kernel) % 2 == 1, index, offset, bytes))
 void fake_second_parameter(uint64_t bytes) {
   second_bytes = bytes;
 }

@@ -79,9 +79,7 @@ std::vector<std::thread> launching_threads(cuda::Session& session, int steps) {
 }
 
 TEST(CudaSession, LaunchesWhileItIsFlushedSwitchedAndStopped) {
-  cuda::SessionOptions options;
-  options.buffers = 8;
-  options.buffer_bytes = 1 << 16;
+  cuda::SessionOptions options{.buffers = 8, .buffer_bytes = 1 << 16};
   ASSERT_TRUE(options.range.parse("steps:2:step"));
   cuda::Session session(api, options);
   ASSERT_TRUE(session.start()) << session.reason();
@@ -134,8 +132,7 @@ TEST(CudaSession, StartedRangeRecordsUntilItEndsOnWhateverThread) {
 // What is reported once, at the start of CUDA, is wanted whatever the range.
 TEST(CudaSession, DevicesAndAllocationsAreRecordedOutsideTheRangeToo) {
   using collector::RangeEvent;
-  cuda::SessionOptions options;
-  options.hardware_trace = true;
+  cuda::SessionOptions options{.hardware_trace = true};
   ASSERT_TRUE(options.range.parse("nvtx:request"));
   cuda::Session session(api, options);
   ASSERT_TRUE(session.start());
@@ -245,8 +242,7 @@ TEST(CudaSession, SecondOneOfAProcessIsRefused) {
 }
 
 TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
-  cuda::SessionOptions options;
-  options.counters = cuda::kDramCounters | cuda::kL2Counters;
+  cuda::SessionOptions options{.counters = cuda::kDramCounters | cuda::kL2Counters};
   ASSERT_TRUE(options.range.parse("steps:2:step"));
   const int sessions_before = fake_counting_sessions();
   {
@@ -267,9 +263,7 @@ TEST(CudaSession, CountsWhileThreadsLaunchAndTheRangeSwitchesAndItEnds) {
 }
 
 TEST(CudaSession, CountersGoWithTheirContext) {
-  cuda::SessionOptions options;
-  options.counters = cuda::kL2Counters;
-  cuda::Session session(api, options);
+  cuda::Session session(api, {.counters = cuda::kL2Counters});
   ASSERT_TRUE(session.start());
   for (int round = 0; round < 40; ++round) {  // more contexts, one after the other, than slots
     const int sessions = fake_counting_sessions();

@@ -24,10 +24,8 @@ class Converted {
             const std::vector<std::pair<std::string, uint32_t>>& ranges = {},
             const std::vector<std::tuple<std::string, int64_t, int64_t>>& regions = {}) {
     TraceDb db = TraceDb::create(folder_ / "trace.db");
-    ProcessRow process{"host", 42};
-    process.start_ns = 1;
-    process.end_ns = 1'000'000'000;
-    const ProcessId id = db.add(process);
+    const ProcessId id =
+        db.add(ProcessRow{.host = "host", .pid = 42, .start_ns = 1, .end_ns = 1'000'000'000});
     cuda::GrowingArray<cuda::HostRange> host;
     if (!ranges.empty()) {
       const StreamId thread = db.add(StreamRow{id, {}, StreamKind::thread, 1, ""});

@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include "common/error.h"
 #include "tests/profiler/import/support.h"
 
 namespace preserve::test {

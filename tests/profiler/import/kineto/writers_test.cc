@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "common/error.h"
 #include "profiler/import/kineto/writers.h"
 #include "tests/profiler/import/support.h"
 
