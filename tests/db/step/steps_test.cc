@@ -7,6 +7,7 @@
 
 #include <rapidcheck/gtest.h>
 
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -78,14 +79,13 @@ StreamId add_thread(TraceDb& db) {
 TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
   const test::SyntheticTrace spec;
   const TraceDb db = test::synthetic_trace(spec);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step"), spec.steps * spec.ranks);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op WHERE step_id IS NULL"), 0);
-  EXPECT_EQ(
-      db.query_integer(
-          "SELECT COUNT(*) FROM op JOIN step ON step.id = op.step_id "
-          "JOIN stream ON stream.id = op.stream_id WHERE step.process_id <> stream.process_id "
-          "OR op.start_ns < step.start_ns OR op.start_ns >= step.end_ns"),
-      0);
+  EXPECT_EQ(test::count(db, "step"), spec.steps * spec.ranks);
+  EXPECT_EQ(test::count(db, "op WHERE step_id IS NULL"), 0);
+  EXPECT_EQ(test::count(db,
+                        "op JOIN step ON step.id = op.step_id JOIN stream ON stream.id = "
+                        "op.stream_id WHERE step.process_id <> stream.process_id OR op.start_ns < "
+                        "step.start_ns OR op.start_ns >= step.end_ns"),
+            0);
 }
 
 TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
@@ -152,11 +152,11 @@ TEST(MarkSteps, RangesOfSeveralProcessesMayLieBetweenEachOther) {
     }
   }
   EXPECT_EQ(mark_steps(db).annotated, kProcesses * kSteps);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op JOIN step ON step.id = step_id "
-                             "JOIN stream ON stream.id = stream_id "
-                             "WHERE step.process_id = stream.process_id "
-                             "AND step.start_ns = op.start_ns"),
-            kProcesses * kSteps);
+  EXPECT_EQ(
+      test::count(db,
+                  "op JOIN step ON step.id = step_id JOIN stream ON stream.id = stream_id WHERE "
+                  "step.process_id = stream.process_id AND step.start_ns = op.start_ns"),
+      kProcesses * kSteps);
 }
 
 // One rank whose thread runs these collectives (bytes of each, one step after the other), with a
@@ -208,8 +208,8 @@ TEST(MarkSteps, TheWholeSequenceOfCollectivesIsTheGuess) {
   EXPECT_EQ(steps.detected, 5);
   EXPECT_EQ(steps.annotated, 0);
   EXPECT_EQ(most_collectives_of_a_step(db), 6);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step WHERE source = 'detected'"), 5);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM op WHERE step_id IS NOT NULL"), 5 * 12)
+  EXPECT_EQ(test::count(db, "step WHERE source = 'detected'"), 5);
+  EXPECT_EQ(test::count(db, "op WHERE step_id IS NOT NULL"), 5 * 12)
       << "the computation before a collective belongs to its step";
 }
 

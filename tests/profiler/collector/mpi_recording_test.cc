@@ -187,19 +187,19 @@ TEST(MpiRecording, OneTracePerRankMergesIntoTheSameTrace) {
   succeeded(run_program({kProfile, "--merge", "trace.0.db", "trace.1.db", "-o", "trace.db"}, {},
                         folder.path()));
   const TraceDb db = TraceDb::open(folder / "trace.db");
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM process"), 2);
+  EXPECT_EQ(count(db, "process"), 2);
   EXPECT_EQ(db.query_integer("SELECT COUNT(DISTINCT rank) FROM op_named"), 2);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM step"), 8);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM (SELECT communicator, sequence FROM collective "
-                             "GROUP BY communicator, sequence HAVING COUNT(*) = 2)"),
+  EXPECT_EQ(count(db, "step"), 8);
+  EXPECT_EQ(count(db,
+                  "(SELECT communicator, sequence FROM collective GROUP BY communicator, sequence "
+                  "HAVING COUNT(*) = 2)"),
             4);
   for (const char* table : {"op", "range", "step", "collective", "loss"}) {
     int64_t parts = 0;
     for (const char* part : {"trace.0.db", "trace.1.db"}) {
-      parts +=
-          *TraceDb::open(folder / part).query_integer(std::string("SELECT COUNT(*) FROM ") + table);
+      parts += count(TraceDb::open(folder / part), table);
     }
-    EXPECT_EQ(db.query_integer(std::string("SELECT COUNT(*) FROM ") + table), parts) << table;
+    EXPECT_EQ(count(db, table), parts) << table;
   }
   EXPECT_THAT(run_program({kProfile, "--merge", "trace.0.db", "trace.0.db", "-o", "twice.db"}, {},
                           folder.path()),

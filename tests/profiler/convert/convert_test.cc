@@ -31,6 +31,7 @@ class Converted {
   std::vector<std::string> rows(const std::string& sql) const { return test::rows(db_, sql); }
   int64_t number(const std::string& sql) const { return db_.query_integer(sql).value_or(-1); }
   int64_t count(const std::string& from) const { return test::count(db_, from); }
+  int64_t loss(const char* source, const char* kind) const { return test::loss(db_, source, kind); }
   ConvertSummary summary;
 
  private:
@@ -237,12 +238,9 @@ TEST(Convert, DamagedRecordsAreCounted) {
   spool.raw({0, 0, spool::RecordType::push, 0, 0, 160}, "");  // of no length
   const Converted converted = spool.converted();
   EXPECT_EQ(converted.count("range"), 1);
-  EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'mpi' AND kind = 'damaged'"),
-            1);
-  EXPECT_EQ(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'unmatched'"),
-            1);
-  EXPECT_GE(converted.number("SELECT count FROM loss WHERE source = 'nvtx' AND kind = 'damaged'"),
-            3);
+  EXPECT_EQ(converted.loss("mpi", "damaged"), 1);
+  EXPECT_EQ(converted.loss("nvtx", "unmatched"), 1);
+  EXPECT_GE(converted.loss("nvtx", "damaged"), 3);
   EXPECT_EQ(converted.number(kUnexplained), 0);
 }
 

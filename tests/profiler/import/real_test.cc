@@ -84,9 +84,8 @@ TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
     const auto imported = import_files(directory, {path});
     compare(imported.db, expected);
     // Every operator is in one bucket, and idle and busy time make up the wall time.
-    EXPECT_EQ(number(imported.db,
-                     "SELECT COUNT(*) FROM stream_coverage WHERE attributed_ns + idle_ns <> "
-                     "wall_ns OR idle_ns < 0"),
+    EXPECT_EQ(count(imported.db,
+                    "stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0"),
               0);
     EXPECT_EQ(
         number(imported.db,
@@ -141,10 +140,8 @@ TEST(RealTraces, PrefillIsToldFromDecode) {
     const auto imported = import_files(directory, {path});
     EXPECT_THAT(imported.rows("SELECT phase FROM step"), ElementsAre("prefill"));
     EXPECT_EQ(fold_step(imported.db).phase, StepPhase::prefill);  // all there is to plan for
-    EXPECT_GT(
-        number(imported.db,
-               "SELECT COUNT(*) FROM access_named WHERE source = 'shapes' AND role = 'weight'"),
-        24 * 7);
+    EXPECT_GT(count(imported.db, "access_named WHERE source = 'shapes' AND role = 'weight'"),
+              24 * 7);
   }
 }
 
@@ -159,10 +156,10 @@ TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
       imported.rows("SELECT COUNT(*) || ' of ' || n || ' x ' || k, dtype FROM gemm GROUP BY n, k, "
                     "dtype ORDER BY n, k"),
       ElementsAre("96 of 1024 x 1024 bf16", "24 of 1024 x 2816 bf16", "48 of 2816 x 1024 bf16"));
-  EXPECT_EQ(number(imported.db,
-                   "SELECT COUNT(*) FROM gemm JOIN access_named USING (op_id) WHERE role = "
-                   "'weight' AND bytes = n * k * 2"),
-            168);
+  EXPECT_EQ(
+      count(imported.db,
+            "gemm JOIN access_named USING (op_id) WHERE role = 'weight' AND bytes = n * k * 2"),
+      168);
 }
 
 TEST(RealTraces, ExportsReadBackAsTheSameOperators) {

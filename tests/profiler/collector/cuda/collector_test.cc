@@ -40,9 +40,7 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
 TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
   const Recorded recorded = record_well({"graph", "4"});
   EXPECT_EQ(recorded.kernels(), 8);
-  EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
-                           "range.name_id WHERE string.value = 'layers.0.mlp'"),
-            4);
+  EXPECT_EQ(recorded.operators_in("layers.0.mlp"), 4);
   EXPECT_EQ(recorded.count("step"), 4);
 }
 
@@ -84,9 +82,7 @@ TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
   const Recorded recorded = record_well({"profiler", "3"}, {"--capture-range", "profiler"});
   EXPECT_EQ(recorded.kernels(), 6);
-  EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id JOIN string ON string.id = "
-                           "range.name_id WHERE string.value = 'layers.0.allreduce'"),
-            3);
+  EXPECT_EQ(recorded.operators_in("layers.0.allreduce"), 3);
 }
 
 TEST_F(CudaCollector, EveryNthStep) {
@@ -125,9 +121,7 @@ TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
         record_well({"threads"}, {"--flush-period", "10s"},
                     {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1", version});
     const int64_t kernels = recorded.kernels();
-    const int64_t lost = recorded.number(
-        "SELECT IFNULL(SUM(count), 0) FROM loss WHERE source = 'cupti_buffers' AND kind = "
-        "'dropped'");
+    const int64_t lost = recorded.loss("cupti_buffers", "dropped");
     EXPECT_GE(kernels, 1);
     EXPECT_TRUE(kernels == 4000 || lost > 0) << kernels << " kernels, " << lost << " buffers lost";
   }
@@ -242,10 +236,7 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
 // As in a program that does not bring libcupti itself: the collector loads it, so libcupti's exit
 // handlers come after those of the program, and the last flush has to come before them.
 TEST_F(CudaCollector, LastFlushComesBeforeTheEndOfLibcupti) {
-  const std::string trace = folder_ / "injected.db";
-  EXPECT_THAT(test::run_program(
-                  {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
-                  {"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI}),
+  EXPECT_THAT(record_injected({"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI}),
               test::exits(5, testing::Not(testing::HasSubstr("flushed after the end"))));
 }
 
@@ -254,9 +245,7 @@ TEST_F(CudaCollector, WholeGraphsInARangeThatOpensBehindTheirInstantiation) {
   const Recorded recorded =
       record_well({"profiler", "3"}, {"--capture-range", "profiler", "--cuda-graphs", "graph"});
   EXPECT_EQ(recorded.kernels(), 3);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'cupti' AND kind = 'received'"),
-      3);
+  EXPECT_EQ(recorded.loss("cupti", "received"), 3);
   EXPECT_EQ(record({"graph", "4"}, {"--cuda-graphs", "graph"}).kernels(), 4);
   EXPECT_EQ(
       record({"graph", "4"}, {"--cuda-graphs", "graph", "--capture-range", "nvtx:no"}).kernels(),
@@ -267,7 +256,7 @@ TEST_F(CudaCollector, WhatCuptiDoesNotRecordIsSaid) {
   const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=copies=14"});
   EXPECT_EQ(recorded.kernels(), 4);
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("CUPTI does not record copies"));
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
+  EXPECT_THAT(recorded.facts(),
               testing::ElementsAre(testing::HasSubstr("CUPTI does not record copies")));
 }
 
@@ -317,8 +306,7 @@ TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
               test::exits(0, testing::HasSubstr("another profiler holds CUPTI (nsys)")));
   EXPECT_EQ(recorded.kernels(), 0);
   EXPECT_EQ(recorded.count("step"), 2);  // NVTX is still recorded
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
-              testing::ElementsAre(testing::HasSubstr("nsys")));
+  EXPECT_THAT(recorded.facts(), testing::ElementsAre(testing::HasSubstr("nsys")));
 }
 
 TEST_F(CudaCollector, ErrorsOfCuptiLeaveTheProgramAlone) {
@@ -332,8 +320,7 @@ TEST_F(CudaCollector, ErrorsOfCuptiLeaveTheProgramAlone) {
 
 TEST_F(CudaCollector, FatalStateEndsTheRecordingOnly) {
   const Recorded recorded = record_well({"fatal"});
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
-              testing::ElementsAre(testing::HasSubstr("the device fell off")));
+  EXPECT_THAT(recorded.facts(), testing::ElementsAre(testing::HasSubstr("the device fell off")));
 }
 
 TEST_F(CudaCollector, NoLibcuptiIsOneLine) {
@@ -355,22 +342,15 @@ TEST_F(CudaCollector, LibcuptiOfTheDriversGenerationIsFoundBehindAnotherOne) {
   std::filesystem::create_directories(home / "lib64");
   std::filesystem::create_symlink(PRESERVE_REAL_CUPTI, home / "extras/CUPTI/lib64/libcupti.so.12");
   std::filesystem::create_symlink(PRESERVE_FAKE_CUPTI, home / "lib64/libcupti.so.13");
-  EXPECT_THAT(test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "t.db", "--",
-                                 PRESERVE_INJECTED, "5"},
-                                {"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="}),
+  EXPECT_THAT(record_injected({"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="}),
               test::exits(5, testing::Not(testing::HasSubstr("GPU activity is not recorded"))));
 }
 
 TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
   if (!std::filesystem::exists(PRESERVE_REAL_CUPTI)) GTEST_SKIP() << "no libcupti on this machine";
   if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "this machine has a driver";
-  const std::string trace = folder_ / "real.db";
-  // `true`-like: a program that loads the collector as libcuda would, but no fake library.
-  const test::Run run = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_INJECTED, "5"},
-      {"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI});
   EXPECT_THAT(
-      run,
+      record_injected({"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI}),
       test::exits(5, testing::AllOf(
                          testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"),
                          testing::HasSubstr("999"))));

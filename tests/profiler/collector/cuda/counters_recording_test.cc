@@ -34,9 +34,7 @@ TEST_F(CudaCollector, CountersOfEachKernel) {
   EXPECT_EQ(recorded.count("op WHERE range_id IS NOT NULL"), 2);
   EXPECT_EQ(
       recorded.number("SELECT SUM(count) FROM loss WHERE kind NOT IN ('received', 'written')"), -1);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'written'"),
-      2);
+  EXPECT_EQ(recorded.loss("counters", "written"), 2);
 }
 
 TEST_F(CudaCollector, CountersOfOneGroup) {
@@ -63,12 +61,8 @@ TEST_F(CudaCollector, GraphWithMoreKernelsThanTheImageTakes) {
   const Recorded recorded =
       record_well({"graph", "2"}, {"--counters", "dram"}, {"FAKE_CUPTI=room=1"});
   EXPECT_EQ(recorded.count("counter"), 0);
-  EXPECT_EQ(
-      recorded.number("SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'dropped'"),
-      2);
-  EXPECT_EQ(recorded.number(
-                "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'unmatched'"),
-            2);
+  EXPECT_EQ(recorded.loss("counters", "dropped"), 2);
+  EXPECT_EQ(recorded.loss("counters", "unmatched"), 2);
   EXPECT_EQ(recorded.number("SELECT SUM(CASE kind WHEN 'received' THEN count ELSE -count END) FROM "
                             "loss WHERE source = 'counters'"),
             0);
@@ -96,8 +90,7 @@ TEST_F(CudaCollector, CountersThatTheDriverForbids) {
   EXPECT_EQ(recorded.run.err.find("counters are not recorded", first + 1), std::string::npos);
   EXPECT_EQ(recorded.count("counter"), 0);
   EXPECT_EQ(recorded.count("step"), 2);  // NVTX is still recorded
-  EXPECT_THAT(recorded.rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'"),
-              testing::ElementsAre(testing::HasSubstr("administrators")));
+  EXPECT_THAT(recorded.facts(), testing::ElementsAre(testing::HasSubstr("administrators")));
 }
 
 TEST_F(CudaCollector, CountersThatFail) {
@@ -113,9 +106,7 @@ TEST_F(CudaCollector, CountersThatFail) {
     const Recorded recorded =
         record({"exit", "2"}, {"--counters", "dram"}, {std::string("FAKE_CUPTI=") + failure});
     EXPECT_EQ(recorded.run.exit_code, 7);
-    EXPECT_EQ(recorded.number(
-                  "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'unreadable'"),
-              2);
+    EXPECT_EQ(recorded.loss("counters", "unreadable"), 2);
   }
 }
 
@@ -142,9 +133,7 @@ TEST_F(CudaCollector, ThreadsAreCountedOneByOne) {
                             "loss WHERE source = 'counters'"),
             0);
   // A communication kernel of another thread may run into a measurement, which is then void.
-  EXPECT_GE(recorded.number(
-                "SELECT SUM(count) FROM loss WHERE source = 'counters' AND kind = 'received'"),
-            2000);
+  EXPECT_GE(recorded.loss("counters", "received"), 2000);
 }
 
 TEST_F(CudaCollector, CountersAreNotPlannedFrom) {

@@ -19,6 +19,10 @@ class CudaCollector : public testing::Test {
  protected:
   struct Recorded : test::TraceFile {
     test::Run run;
+    // What the collector says of itself.
+    std::vector<std::string> facts() const {
+      return rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'");
+    }
     int64_t kernels() const {
       return count("op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu'");
     }
@@ -43,6 +47,13 @@ class CudaCollector : public testing::Test {
     Recorded recorded = record(scenario, options, environment);
     EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
     return recorded;
+  }
+
+  // A program that loads the collector as libcuda would, but no fake library, and ends with 5.
+  test::Run record_injected(const std::vector<std::string>& environment) const {
+    return test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "injected.db",
+                              "--", PRESERVE_INJECTED, "5"},
+                             environment);
   }
 
   test::TemporaryDirectory folder_;

@@ -178,6 +178,14 @@ void resource(uint32_t cbid, uint64_t node, uint64_t original, uint64_t executab
   call_back(cbid, data);
 }
 
+void notify(uint32_t cbid, CUptiResult result, const char* message) {
+  if (callback == nullptr) return;
+  CUpti_StateData data{};
+  data.notification.result = result;
+  data.notification.message = message;
+  callback(callback_data, CUPTI_CB_DOMAIN_STATE, cbid, &data);
+}
+
 size_t size_of(CUpti_ActivityKind kind) {
   return kind == CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL ? sizeof(CUpti_ActivityKernel10)
          : kind == CUPTI_ACTIVITY_KIND_MEMORY2         ? sizeof(CUpti_ActivityMemory4)
@@ -285,18 +293,10 @@ void fake_profiler(int start) {
 }
 
 void fake_fatal(const char* message) {
-  if (callback == nullptr) return;
-  CUpti_StateData data{};
-  data.notification.result = CUPTI_ERROR_UNKNOWN;
-  data.notification.message = message;
-  callback(callback_data, CUPTI_CB_DOMAIN_STATE, CUPTI_CBID_STATE_FATAL_ERROR, &data);
+  notify(CUPTI_CBID_STATE_FATAL_ERROR, CUPTI_ERROR_UNKNOWN, message);
 }
-
 void fake_warning(const char* message) {
-  CUpti_StateData data{};
-  data.notification.result = CUPTI_ERROR_OUT_OF_MEMORY;
-  data.notification.message = message;
-  callback(callback_data, CUPTI_CB_DOMAIN_STATE, CUPTI_CBID_STATE_WARNING, &data);
+  notify(CUPTI_CBID_STATE_WARNING, CUPTI_ERROR_OUT_OF_MEMORY, message);
 }
 
 void fake_driver_ready() {

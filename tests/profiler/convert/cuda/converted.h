@@ -55,9 +55,7 @@ class Converted {
   TraceDb open() const { return TraceDb::open(folder_ / "trace.db"); }
   std::vector<std::string> rows(const std::string& sql) const { return test::rows(open(), sql); }
   int64_t loss(const std::string& source, const std::string& kind) const {
-    return open()
-        .query_integer("SELECT SUM(count) FROM loss WHERE source = ? AND kind = ?", {source, kind})
-        .value_or(0);
+    return test::loss(open(), source, kind);
   }
   // Innermost to outermost range of every operator, in order of time.
   std::vector<std::string> paths() const {
