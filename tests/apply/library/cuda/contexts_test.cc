@@ -8,8 +8,8 @@ namespace preserve {
 namespace {
 
 using namespace apply;
+using test::Captured;
 using test::Instantiated;
-using test::Process;
 using test::Program;
 using test::Running;
 using test::Step;
@@ -119,8 +119,7 @@ TEST(GraphContexts, TheEndOfFetchesIsTriedAgain) {
 }
 
 TEST(GraphContexts, MemoryThatIsFreedDuringAnInstantiationIsNotFetched) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   const auto begun = process.session->instantiating(process.program->graph(), 0);
   ASSERT_EQ(cuGraphInstantiateWithFlags(&process.executable, process.program->graph(), begun.flags),
             CUDA_SUCCESS);
@@ -199,22 +198,19 @@ TEST(GraphContexts, AHandleThatIsUsedAgainIsTheNewOnes) {
 TEST(GraphContexts, ASmallerGpuGetsNoPlanAndFewProcessorsFewBlocks) {
   const Step step = test::decode_step(3);
   emulated::processors = 1;
-  Process narrow(step);
-  narrow.capture();
+  Captured narrow(step);
   EXPECT_TRUE(narrow.session->instantiating(narrow.program->graph(), 0).matched);
   EXPECT_EQ(narrow.program->graph()->nodes.back()->params.gridDimX, 1u);
   emulated::processors = 132;
   emulated::cache_bytes = 30 << 20;
-  Process small(step);
-  small.capture();
+  Captured small(step);
   EXPECT_FALSE(small.session->instantiating(small.program->graph(), 0).matched);
   EXPECT_EQ(small.header.graphs.refused[static_cast<size_t>(Refusal::little_cache)], 1u);
   EXPECT_EQ(small.header.off, Off::none);
 }
 
 TEST(GraphContexts, ALittleMemoryIsLeftToTheProgram) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   emulated::free_bytes = 1 << 20;
   EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
   EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::no_memory)], 1u);
@@ -223,8 +219,7 @@ TEST(GraphContexts, ALittleMemoryIsLeftToTheProgram) {
 }
 
 TEST(GraphContexts, AnOlderGpuBesideOthersIsLeftAlone) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   emulated::current_device = 1;
   emulated::too_old = true;
   process.session->context_ready();
@@ -238,8 +233,7 @@ TEST(GraphContexts, AnOlderGpuBesideOthersIsLeftAlone) {
 
 // One template, several executables: in another context, and where it is refused the second time.
 TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   const size_t nodes = process.program->graph()->nodes.size();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   emulated::current_device = 1;
@@ -261,8 +255,7 @@ TEST(GraphContexts, ATemplateThatIsInstantiatedAgain) {
 }
 
 TEST(GraphContexts, AGraphOfAContextThatNobodyPreparedIsLeftAlone) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   emulated::current_device = 2;
   EXPECT_FALSE(process.session->instantiating(process.program->graph(), 0).matched);
   EXPECT_EQ(process.header.graphs.refused[static_cast<size_t>(Refusal::no_module)], 1u);

@@ -152,11 +152,17 @@ class Process {
   Plan plan_;
 };
 
-// One whose graph is captured and instantiated.
-struct Running : Process {
+// One whose graph is captured.
+struct Captured : Process {
   template <typename... Of>
-  explicit Running(const Step& step, const Of&... of) : Process(step, of...) {
+  explicit Captured(const Step& step, const Of&... of) : Process(step, of...) {
     capture();
+  }
+};
+// And instantiated.
+struct Running : Captured {
+  template <typename... Of>
+  explicit Running(const Step& step, const Of&... of) : Captured(step, of...) {
     ok(instantiate());
   }
 };

@@ -9,6 +9,7 @@ namespace preserve {
 namespace {
 
 using namespace apply;
+using test::Captured;
 using test::Process;
 using test::Program;
 using test::Running;
@@ -71,8 +72,7 @@ TEST(GraphSession, TemplateThatGoesAfterALaunchWithoutNodesLeavesThemEnabled) {
 }
 
 TEST(GraphSession, ACopyIsMadeWithoutNodesAndTheExecutableKeepsIts) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   const size_t nodes = process.program->graph()->nodes.size();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   while (process.launched_without == 0 || process.disabled() > 0) process.launch();
@@ -102,8 +102,7 @@ TEST(GraphSession, ANodeOfOursThatTheProgramDestroysIsUsedNoMore) {
 
 TEST(GraphSession, ResultsAreTheSameInEveryArmAndAfterUpdates) {
   const Step step = test::decode_step(3);
-  Process process(step);
-  process.capture();
+  Captured process(step);
   const std::vector<uint64_t> expected = process.program->result();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   for (int i = 0; i < 30; ++i) {
@@ -161,8 +160,7 @@ TEST(GraphSession, AnotherTopologyTurnsThePlanOffAndTheProgramGoesOn) {
 }
 
 TEST(GraphSession, AfterThePlanATemplateHasItsOwnShapeAgain) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   const size_t nodes = process.program->graph()->nodes.size();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   CUgraphExec first = process.executable;
@@ -195,8 +193,7 @@ TEST(GraphSession, LaunchIntoACaptureIsLeftAlone) {
 }
 
 TEST(GraphSession, DeviceLaunchAndOtherGraphsAreCountedByName) {
-  Process process(test::decode_step(3));
-  process.capture();
+  Captured process(test::decode_step(3));
   const auto begun = process.session->instantiating(process.program->graph(),
                                                     CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH);
   EXPECT_EQ(begun.flags, uint64_t{CUDA_GRAPH_INSTANTIATE_FLAG_DEVICE_LAUNCH});
@@ -265,8 +262,7 @@ TEST(GraphSession, AnUpdateWithoutThePlansKernelsIsNoFailureOfOurs) {
 // or destroying that at the same time.
 TEST(GraphSession, TemplateThatGoesBetweenLaunchesWithoutNodesLeavesThemDisabled) {
   for (const bool launching : {true, false}) {
-    Process process(test::decode_step(3));
-    process.capture();
+    Captured process(test::decode_step(3));
     const std::vector<uint64_t> expected = process.program->result();
     ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
     while (process.disabled() == 0) process.launch();

@@ -17,6 +17,7 @@ namespace preserve {
 namespace {
 
 using namespace apply;
+using test::Captured;
 using test::Instantiated;
 using test::Process;
 using test::Program;
@@ -171,8 +172,7 @@ TEST(GraphThreads, NoCallOfTheDriverKeepsAnotherThreadWaiting) {
 TEST(GraphThreads, AnInstantiationIsFollowedToItsEnd) {
   Driver driver = test::emulated_driver();
   driver.memory_info = Waiting<&cuMemGetInfo>::call;
-  Process process(test::decode_step(1), Mode::compare, driver);
-  process.capture();
+  Captured process(test::decode_step(1), Mode::compare, driver);
   others = [&] {
     process.session->turn_off(Off::slow);
     EXPECT_EQ(process.session->needs(), GraphSession::Needs::changes);
@@ -224,8 +224,7 @@ TEST(GraphThreads, ALaunchDoesNotWaitForItsTemplate) {
   test::runs_prefetches = false;
   Driver driver = test::emulated_driver();
   driver.set_kernel_params = Waiting<&cuGraphKernelNodeSetParams>::call;
-  Process process(step, Mode::compare, driver);
-  process.capture();
+  Captured process(step, Mode::compare, driver);
   const std::vector<uint64_t> expected = process.program->result();
   ASSERT_EQ(process.instantiate(), CUDA_SUCCESS);
   while (process.disabled() == 0) process.launch();
