@@ -12,6 +12,7 @@
 #include "tests/support/commands.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
+#include "tests/support/rows.h"
 
 namespace preserve {
 namespace {
@@ -60,10 +61,11 @@ class Flow : public testing::Test {
     succeeded(run(test::words("preserve-tune", "--force", path("trace.db"), "--device",
                               path("device.json"), "-o", schedule,
                               link.empty() ? test::Words{} : test::Words{"--link", link})));
-    const Finished replayed = succeeded(
-        run({"preserve-replay", path("trace.db"), schedule, "-o",
-             path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s", "--oversubscribe"}));
-    EXPECT_THAT(replayed.out, testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
+    EXPECT_THAT(succeeded(run({"preserve-replay", path("trace.db"), schedule, "-o",
+                               path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s",
+                               "--oversubscribe"}))
+                    .out,
+                testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
     const std::string report = path(("report" + suffix + ".json").c_str());
     succeeded(run({"preserve-report", path("trace.db"), schedule,
                    path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
@@ -84,25 +86,24 @@ TEST_F(Flow, ProfilingChangesNeitherResultNorExitCode) {
 TEST_F(Flow, TheTraceHoldsEveryRankStepAndTensor) {
   ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
   const TraceDb db = TraceDb::open(path("trace.db"));
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM process WHERE complete = 1 AND rank IN (0, 1)"),
-            2);
+  EXPECT_EQ(test::count(db, "process WHERE complete = 1 AND rank IN (0, 1)"), 2);
   EXPECT_GE(db.query_integer("SELECT MIN(n) FROM (SELECT COUNT(*) AS n FROM step "
                              "WHERE phase = 'decode' GROUP BY process_id)"),
             20);
   // Two per layer, one for the embedding and one for the sampled token.
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM collective_named WHERE function = 'allreduce' "
-                             "AND rank = 0 AND step_id = (SELECT MAX(id) FROM step "
-                             "WHERE process_id = (SELECT id FROM process WHERE rank = 0) "
-                             "AND phase = 'decode')"),
+  EXPECT_EQ(test::count(db,
+                        "collective_named WHERE function = 'allreduce' AND rank = 0 AND step_id = "
+                        "(SELECT MAX(id) FROM step WHERE process_id = (SELECT id FROM process "
+                        "WHERE rank = 0) AND phase = 'decode')"),
             2 * 3 + 2);
   // gate_up: 2 * 688 rows of 256 floats over two ranks.
   EXPECT_EQ(db.query_integer("SELECT DISTINCT bytes FROM access_named "
                              "WHERE tensor = 'layers.1.mlp.gate_up.weight'"),
             2 * 688 * 256 * 4 / 2);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM loss_nonzero WHERE kind = 'dropped'"), 0);
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM stream_coverage "
-                             "WHERE wall_ns <> attributed_ns + idle_ns OR idle_ns < 0"),
-            0);
+  EXPECT_EQ(test::count(db, "loss_nonzero WHERE kind = 'dropped'"), 0);
+  EXPECT_EQ(
+      test::count(db, "stream_coverage WHERE wall_ns <> attributed_ns + idle_ns OR idle_ns < 0"),
+      0);
 }
 
 TEST_F(Flow, CollectivesAsTheyAre) {

@@ -113,8 +113,7 @@ TEST_F(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
   const auto before = files_in(folder_.path());
   const test::Run run = succeeded(profile({"--merge", names[0], names[1], "-o", "out/merged.db"}));
   EXPECT_EQ(files_in(folder_.path()), before);
-  EXPECT_EQ(TraceDb::open(folder_ / "out/merged.db").query_integer("SELECT COUNT(*) FROM process"),
-            2);
+  EXPECT_EQ(count(TraceDb::open(folder_ / "out/merged.db"), "process"), 2);
   EXPECT_THAT(run.err, HasSubstr("7"));
   EXPECT_THAT(run.err, HasSubstr("dropped"));
   EXPECT_THAT(run.err, HasSubstr("incomplete"));
@@ -144,7 +143,7 @@ TEST_F(ProfileCli, MergeKeepsMatrixProducts) {
   write_synthetic_trace(folder_ / "b.db", {.ranks = 1}, rank(1));
   succeeded(merge());
   const TraceDb merged = TraceDb::open(folder_ / "c.db");
-  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM process"), 2);
+  EXPECT_EQ(count(merged, "process"), 2);
   EXPECT_EQ(merged.query_integer("SELECT rank FROM gemm JOIN op_named ON op_named.id = op_id"), 1);
 }
 
@@ -172,13 +171,13 @@ TEST_F(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
   EXPECT_THAT(run.err, HasSubstr("2 files with 2 processes, "));
   EXPECT_THAT(run.err, HasSubstr(" 12 steps\n"));
   const TraceDb merged = TraceDb::open(folder_ / "c.db");
-  const int64_t tensor_rows = merged.query_integer("SELECT COUNT(*) FROM tensor").value_or(0);
+  const int64_t tensor_rows = count(merged, "tensor");
   EXPECT_THAT(run.err, HasSubstr(fmt::format(", {} tensors, ", tensor_rows / 3 * 2)));
-  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM device"), 1);
-  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM stream WHERE device_id NOT IN (SELECT id "
-                                 "FROM device) OR device_id IS NULL"),
-            0);
-  EXPECT_EQ(merged.query_integer("SELECT COUNT(*) FROM quality"), 2);
+  EXPECT_EQ(count(merged, "device"), 1);
+  EXPECT_EQ(
+      count(merged, "stream WHERE device_id NOT IN (SELECT id FROM device) OR device_id IS NULL"),
+      0);
+  EXPECT_EQ(count(merged, "quality"), 2);
   EXPECT_EQ(merged.meta("mpi_library"), "Open MPI v4.1.4");
 }
 
@@ -319,7 +318,7 @@ TEST_F(ProfileCli, ARecordingOutlivesATraceThatCannotBeWritten) {
   const size_t begin = at + command.size();
   const std::string spool = run.err.substr(begin, run.err.find(' ', begin) - begin);
   succeeded(profile({"--convert", spool, "-o", "u.db"}));
-  EXPECT_EQ(TraceDb::open(folder_ / "u.db").query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(count(TraceDb::open(folder_ / "u.db"), "range"), 1);
   EXPECT_THAT(
       run_program({"/bin/sh", "-c",
                    "ulimit -f 20; exec " + kProfile + " -o v.db -- " + kNvtxProgram + " range a"},
@@ -333,7 +332,7 @@ TEST_F(ProfileCli, ASpoolThatCannotBeReadCostsOneProcess) {
   EXPECT_THAT(profile({"--convert", "raw", "-o", "b.db"}),
               exits(0, HasSubstr("0-1-0.spool: is too short")));
   const TraceDb db = TraceDb::open(folder_ / "b.db");
-  EXPECT_EQ(db.query_integer("SELECT COUNT(*) FROM range"), 1);
+  EXPECT_EQ(count(db, "range"), 1);
   EXPECT_EQ(db.query_integer("SELECT count FROM loss WHERE source = 'spool' AND kind = 'damaged'"),
             1);
   EXPECT_EQ(db.meta("incomplete"), "1");

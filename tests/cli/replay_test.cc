@@ -97,8 +97,7 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
 
 TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
   test::write_simple_schedule(schedule_, trace_, {.link_latency_ns = 50'000, .wrap = true});
-  const test::Run run = succeeded(replay({"--link", "50us"}));
-  EXPECT_THAT(run.out, HasSubstr("with a 50 us stand-in link"));
+  EXPECT_THAT(succeeded(replay({"--link", "50us"})).out, HasSubstr("with a 50 us stand-in link"));
   const TraceDb db = TraceDb::open(directory_ / "replay.db");
   EXPECT_EQ(db.meta("collective"), "mpi+link");
   EXPECT_EQ(read_result(db).link_latency_ns, 50'000);

@@ -70,11 +70,11 @@ TEST_F(PreserveReport, ComparesWithAnEarlierRun) {
 TEST_F(PreserveReport, ComparesRecordings) {
   test::write_synthetic_trace(directory_ / "before.db", {.layers = 1});
   test::write_synthetic_trace(directory_ / "third.db", {.layers = 3});
-  const test::Run run =
-      succeeded(report({"before.db", "third.db", "trace.db", "schedule.json", "replay.db", "-o",
-                        "r.json", "-o", "r.html", "-o", "r.md"}));
-  EXPECT_THAT(run.out, AllOf(HasSubstr("Against before.db: the recorded step is slower"),
-                             HasSubstr("Against third.db: the recorded step is faster")));
+  EXPECT_THAT(succeeded(report({"before.db", "third.db", "trace.db", "schedule.json", "replay.db",
+                                "-o", "r.json", "-o", "r.html", "-o", "r.md"}))
+                  .out,
+              AllOf(HasSubstr("Against before.db: the recorded step is slower"),
+                    HasSubstr("Against third.db: the recorded step is faster")));
   const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
   EXPECT_EQ(json.at("earlier").size(), 2U);
   EXPECT_EQ(json.at("inputs").at(0).at("path"), "trace.db") << "the last one named";
@@ -228,8 +228,7 @@ TEST_F(PreserveReport, RefusesADamagedGrid) {
 }
 
 TEST_F(PreserveReport, ExplainsItself) {
-  const test::Run help = succeeded(report({"--help"}));
-  EXPECT_THAT(help.out,
+  EXPECT_THAT(succeeded(report({"--help"})).out,
               AllOf(HasSubstr("Examples:"), HasSubstr("Exit codes:"), HasSubstr("--fail-if")));
   EXPECT_THAT(report({"--version"}).out, StartsWith("preserve-report "));
   const test::Run bare = report({});

@@ -50,31 +50,34 @@ class ConfigFile : public testing::Test {
     return testing::ThrowsMessage<Error>(testing::AllOf(HasSubstr("m.json"), HasSubstr(text)));
   }
 
+  void expect_refused(const std::string& keys, const char* says, const char* type = "llama") {
+    EXPECT_THAT([&] { with(keys, type); }, refused_for(says)) << keys;
+  }
+
   test::TemporaryDirectory directory_;
 };
 
 TEST_F(ConfigFile, HostileFilesAreRefusedWithTheKey) {
   const auto config = [&](const std::string& text) { return [this, text] { load(text); }; };
-  const auto adding = [&](const std::string& keys) { return [this, keys] { with(keys); }; };
   EXPECT_THAT(config(""), refused_for("m.json"));
   EXPECT_THAT(config("[1,2]"), refused_for("not a model's config.json"));
   EXPECT_THAT(config("{}"), refused_for("not a model's config.json"));
   EXPECT_THAT(config(R"({"model_type":"mixtral","hidden_size":64})"),
               refused_for("/num_hidden_layers: missing"));
-  EXPECT_THAT(adding(R"("num_key_value_heads":3)"), refused_for("3 does not divide"));
-  EXPECT_THAT(adding(R"("num_key_value_heads":0)"), refused_for("0 is not a whole number"));
-  EXPECT_THAT(adding(R"("num_key_value_heads":-4)"), refused_for("-4 is not"));
-  EXPECT_THAT(adding(R"("head_dim":1.5)"), refused_for("/head_dim: 1.5 is not"));
-  EXPECT_THAT(adding(R"("head_dim":"big")"), refused_for("/head_dim"));
-  EXPECT_THAT(adding(R"("head_dim":99999999999999999999)"), refused_for("/head_dim"));
-  EXPECT_THAT(adding(R"("tie_word_embeddings":"yes")"), refused_for("not true or false"));
-  EXPECT_THAT(adding(R"("layer_types":["full_attention"])"), refused_for("4 words"));
-  EXPECT_THAT(adding(R"("layer_types":[1,2,3,4])"), refused_for("/layer_types"));
-  EXPECT_THAT(adding(R"("num_local_experts":8)"), refused_for("/num_experts_per_tok"));
-  EXPECT_THAT(adding(R"("quantization_config":7)"), refused_for("/quantization_config"));
-  EXPECT_THAT(adding(R"("attn_config":8)"), refused_for("/attn_config: not an object"));
-  EXPECT_THAT(adding(R"("ffn_config":[8])"), refused_for("/ffn_config: not an object"));
-  EXPECT_THAT(adding(R"("kv_lora_rank":8)"), refused_for("/qk_rope_head_dim"));
+  expect_refused(R"("num_key_value_heads":3)", "3 does not divide");
+  expect_refused(R"("num_key_value_heads":0)", "0 is not a whole number");
+  expect_refused(R"("num_key_value_heads":-4)", "-4 is not");
+  expect_refused(R"("head_dim":1.5)", "/head_dim: 1.5 is not");
+  expect_refused(R"("head_dim":"big")", "/head_dim");
+  expect_refused(R"("head_dim":99999999999999999999)", "/head_dim");
+  expect_refused(R"("tie_word_embeddings":"yes")", "not true or false");
+  expect_refused(R"("layer_types":["full_attention"])", "4 words");
+  expect_refused(R"("layer_types":[1,2,3,4])", "/layer_types");
+  expect_refused(R"("num_local_experts":8)", "/num_experts_per_tok");
+  expect_refused(R"("quantization_config":7)", "/quantization_config");
+  expect_refused(R"("attn_config":8)", "/attn_config: not an object");
+  expect_refused(R"("ffn_config":[8])", "/ffn_config: not an object");
+  expect_refused(R"("kv_lora_rank":8)", "/qk_rope_head_dim");
   EXPECT_THAT(config(R"({"model_type":"llama","hidden_size":65,"intermediate_size":128,)"
                      R"("num_hidden_layers":2,"num_attention_heads":4,"vocab_size":100})"),
               refused_for("does not divide hidden_size 65"));
@@ -85,16 +88,15 @@ TEST_F(ConfigFile, WhatIsNotModelledIsRefusedByItsKey) {
   for (const char* keys : {R"("num_kv_shared_layers":2)", R"("cross_attention_layers":[1])",
                            R"("index_topk":2048)", R"("linear_attn_config":{})",
                            R"("word_embed_proj_dim":32)", R"("num_local_experts":[4,4,8,8])"}) {
-    EXPECT_THAT([&] { with(keys); }, refused_for("which is not modelled")) << keys;
+    expect_refused(keys, "which is not modelled");
   }
   EXPECT_NO_THROW(with(R"("num_kv_shared_layers":0)"));
-  EXPECT_THAT([&] { with(R"("is_encoder_decoder":true)"); }, refused_for("/is_encoder_decoder"));
-  EXPECT_THAT([&] { with(R"("architectures":["LlamaForSequenceClassification"])"); },
-              refused_for("/architectures"));
+  expect_refused(R"("is_encoder_decoder":true)", "/is_encoder_decoder");
+  expect_refused(R"("architectures":["LlamaForSequenceClassification"])", "/architectures");
 }
 
 TEST_F(ConfigFile, UnknownTypesNeedAnAssumption) {
-  EXPECT_THAT([&] { with("", "bert"); }, refused_for("--assume llama"));
+  expect_refused("", "--assume llama", "bert");
   EXPECT_THAT([&] { load("{" + kSmall + "}"); }, refused_for("/model_type: missing"));
   const ModelConfig model =
       load(R"({"model_type":"brandnew",)" + kSmall + "}", /*assume_llama=*/true);
@@ -116,7 +118,7 @@ TEST_F(ConfigFile, PythonsWordsForNoNumber) {
   const ModelConfig model =
       with(R"("time_step_limit":[0.0, Infinity],"a":NaN,"b":-Infinity,"c":"Infinity \"NaN")");
   EXPECT_EQ(model.hidden, 64);
-  EXPECT_THAT([&] { with(R"("a":Nothing)"); }, refused_for("not JSON"));
+  expect_refused(R"("a":Nothing)", "not JSON");
 }
 
 TEST_F(ConfigFile, TextOfAModelThatAlsoSees) {
@@ -156,12 +158,9 @@ TEST_F(ConfigFile, Windows) {
                    R"("sliding_attention","full_attention","full_attention"])",
                    "qwen3")),
       (std::vector<int64_t>{0, 8, 0, 0}));
-  EXPECT_THAT(
-      [&] {
-        with(R"("layer_types":["sliding_attention","full_attention","full_attention",)"
-             R"("full_attention"])");
-      },
-      refused_for("/sliding_window: missing"));
+  expect_refused(R"("layer_types":["sliding_attention","full_attention","full_attention",)"
+                 R"("full_attention"])",
+                 "/sliding_window: missing");
 }
 
 TEST_F(ConfigFile, LayersWithExperts) {
@@ -191,19 +190,18 @@ TEST_F(ConfigFile, LayersOfOtherKinds) {
   EXPECT_EQ(kinds(hybrid), "M--dA--d");
   EXPECT_EQ(hybrid.layers[0].mixer->in_rows, 2 * 128 + 2 * 2 * 16 + 4);
   EXPECT_EQ(kv_elements_per_token(hybrid), 2 * 4 * 16) << "one layer has a cache";
-  EXPECT_THAT([&] { with(mamba.substr(1), "nemotron_h"); },
-              refused_for("/hybrid_override_pattern"));
-  EXPECT_THAT([&] { with(R"("hybrid_override_pattern":"M-*")" + mamba, "nemotron_h"); },
-              refused_for("3 letters for 4 layers"));
-  EXPECT_THAT([&] { with(R"("layer_types":["mamba","mamba","attention","attention"])"); },
-              refused_for("not understood for model_type 'llama'"));
+  expect_refused(mamba.substr(1), "/hybrid_override_pattern", "nemotron_h");
+  expect_refused(R"("hybrid_override_pattern":"M-*")" + mamba, "3 letters for 4 layers",
+                 "nemotron_h");
+  expect_refused(R"("layer_types":["mamba","mamba","attention","attention"])",
+                 "not understood for model_type 'llama'");
 }
 
 TEST_F(ConfigFile, KeyValueHeadsPerLayer) {
   const ModelConfig model = with(R"("num_key_value_heads_per_layer":[4,2,1,1])", "deci");
   EXPECT_EQ(kv_elements_per_token(model), 2 * (4 + 2 + 1 + 1) * 16);
-  EXPECT_THAT([&] { with(R"("num_key_value_heads_per_layer":[4,2])", "deci"); },
-              refused_for("/num_key_value_heads_per_layer"));
+  expect_refused(R"("num_key_value_heads_per_layer":[4,2])", "/num_key_value_heads_per_layer",
+                 "deci");
 }
 
 // As the Nemotron of the Puzzle kind: 2 * ffn_mult * hidden / 3, rounded up to 256.
@@ -231,15 +229,15 @@ TEST_F(ConfigFile, LayersChosenOneByOne) {
   EXPECT_THAT([&] { blocks(block(R"("n_heads_in_group":2)", R"("moe":{})")); },
               refused_for("/block_configs/1/ffn/moe"));
   EXPECT_THAT([&] { blocks("7"); }, refused_for("/block_configs/1"));
-  EXPECT_THAT([&] { with(R"("block_configs":[{}])", "deci"); }, refused_for("/block_configs"));
+  expect_refused(R"("block_configs":[{}])", "/block_configs", "deci");
 }
 
 TEST_F(ConfigFile, AListThatSaysOneThingIsANumber) {
   const ModelConfig model =
       with(R"("num_experts":8,"moe_topk":[2,2,2,2],"mamba_d_head":"auto")", "hunyuan_v1_moe");
   EXPECT_EQ(model.layers[0].experts->chosen, 2);
-  EXPECT_THAT([&] { with(R"("num_experts":8,"moe_topk":[2,2,1,2])", "hunyuan_v1_moe"); },
-              refused_for("/moe_topk: not the same for all layers"));
+  expect_refused(R"("num_experts":8,"moe_topk":[2,2,1,2])",
+                 "/moe_topk: not the same for all layers", "hunyuan_v1_moe");
 }
 
 TEST_F(ConfigFile, LatentAttention) {
@@ -249,7 +247,7 @@ TEST_F(ConfigFile, LatentAttention) {
   EXPECT_EQ(model.layers[0].attention->latent, 24);
   EXPECT_EQ(model.layers[0].attention->value_dim, 16);
   EXPECT_EQ(kv_elements_per_token(model), 4 * 24);
-  EXPECT_THAT([&] { with("", "deepseek_v3"); }, refused_for("/kv_lora_rank"));
+  expect_refused("", "/kv_lora_rank", "deepseek_v3");
   EXPECT_EQ(with(R"("use_mla":false)", "deepseek_v2").layers[0].attention->kv_heads, 4);
 }
 

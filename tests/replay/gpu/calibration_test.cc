@@ -54,7 +54,7 @@ WindowTimes window(const GpuIssue& issue, int64_t hold_ns, int64_t bytes, double
 
 FootprintTimes footprint(int64_t bytes, double survive) {
   const double again = survive * hot_ns(bytes) + (1 - survive) * cold_ns(bytes);
-  return {bytes, {cold_ns(bytes), cold_ns(bytes), cold_ns(bytes)}, {again, again, again}};
+  return {bytes, Series(3, cold_ns(bytes)), Series(3, again)};
 }
 
 const GpuIssue kBulk{GpuFetch::bulk_l2, 8, 4096, GpuEviction::normal};
@@ -113,11 +113,10 @@ GpuCalibrationSamples plausible() {
   samples.references = samples.footprints;
   samples.ramps = {ramp(kBulk, StartWay::leaf, kRate), ramp(kBulk, StartWay::side_stream, kRate)};
   for (const int64_t bytes : {4 * kMiB, 8 * kMiB, 16 * kMiB}) {
-    samples.arrived.push_back({kBulk, bytes, {hot_ns(bytes), hot_ns(bytes), hot_ns(bytes)}});
-    samples.retired.push_back({kBulk,
-                               bytes,
-                               around(3000 + static_cast<double>(bytes) / kRate),
-                               {hot_ns(bytes), hot_ns(bytes), hot_ns(bytes)}});
+    const Series hot(3, hot_ns(bytes));
+    samples.arrived.push_back({kBulk, bytes, hot});
+    samples.retired.push_back(
+        {kBulk, bytes, around(3000 + static_cast<double>(bytes) / kRate), hot});
   }
   for (const FootprintTimes& one : samples.footprints) {
     samples.survival.push_back({kBulk, one.bytes, one.again_ns});

@@ -59,8 +59,7 @@ TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
   EXPECT_THAT(device.notes, testing::Contains(HasSubstr("h100-sxm.json")));
   EXPECT_FALSE(device.collectives.empty());
   write(device);
-  const test::Run run = succeeded(tune({}));
-  EXPECT_THAT(run.out, HasSubstr("prefetch"));
+  EXPECT_THAT(succeeded(tune({})).out, HasSubstr("prefetch"));
   EXPECT_THAT(read_text_file(directory_ / "schedule.json"),
               HasSubstr("\"" + device.methods.front().name + "\""));
 }

@@ -13,6 +13,7 @@
 #include "tests/replay/step/simple_schedule.h"
 #include "tests/support/fake_gpu.h"
 #include "tests/support/paths.h"
+#include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -125,10 +126,10 @@ TEST_F(GpuReplayTest, OneGpuMeasuresAllArmsWithStandIns) {
   for (const ArmResult& arm : result.arms) arms.push_back(arm.name);
   EXPECT_THAT(arms, testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot"));
   EXPECT_THAT(result.warnings, testing::Contains(HasSubstr("no arm overlap")));
-  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM device WHERE kind = 'gpu'"), 1);
-  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM stream WHERE kind != 'gpu'"), 0);
-  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM process"), 1);
-  EXPECT_EQ(file.query_integer("SELECT COUNT(*) FROM op WHERE end_ns < start_ns"), 0);
+  EXPECT_EQ(test::count(file, "device WHERE kind = 'gpu'"), 1);
+  EXPECT_EQ(test::count(file, "stream WHERE kind != 'gpu'"), 0);
+  EXPECT_EQ(test::count(file, "process"), 1);
+  EXPECT_EQ(test::count(file, "op WHERE end_ns < start_ns"), 0);
 }
 
 TEST_F(GpuReplayTest, FitsOfCollectivesAddTheOverlapArm) {

@@ -55,20 +55,20 @@ TEST(GridSelection, IsNarrowedByWords) {
 }
 
 TEST(GridSelection, RefusesWhatItIsNot) {
-  EXPECT_THAT([&] { parse_selection({"layers=3"}); },
-              test::fails_with("the keys are models, tp, batch, context and dtype"));
-  EXPECT_THAT([&] { parse_selection({"grid.db"}); }, test::fails_with("selects nothing"));
-  EXPECT_THAT([&] { parse_selection({"tp="}); }, test::fails_with("empty value"));
-  EXPECT_THAT([&] { parse_selection({"tp=4,,8"}); }, test::fails_with("empty value"));
-  EXPECT_THAT([&] { parse_selection({"tp=4", "tp=8"}); }, test::fails_with("tp= is given twice"));
-  EXPECT_THAT([&] { parse_selection({"context=2K,2048"}); },
-              test::fails_with("2048: the value is given twice"));
-  EXPECT_THAT([&] { parse_selection({"\x1b[31m=1"}); }, test::fails_with("\\x1b"));
+  const auto refused = [](const std::vector<std::string>& words, const char* says) {
+    EXPECT_THAT([&] { parse_selection(words); }, test::fails_with(says)) << words.front();
+  };
+  refused({"layers=3"}, "the keys are models, tp, batch, context and dtype");
+  refused({"grid.db"}, "selects nothing");
+  refused({"tp="}, "empty value");
+  refused({"tp=4,,8"}, "empty value");
+  refused({"tp=4", "tp=8"}, "tp= is given twice");
+  refused({"context=2K,2048"}, "2048: the value is given twice");
+  refused({"\x1b[31m=1"}, "\\x1b");
   for (const char* word : {"tp=0", "tp=-1", "tp=1025", "tp=4x", "tp=x", "tp= 4", "batch=1e3",
                            "context=99999999999999999999", "context=9007199254740993K", "context=K",
                            "context=1KK", "batch=0x4"}) {
-    EXPECT_THAT([&] { parse_selection({word}); }, test::fails_with("a whole number from 1 to"))
-        << word;
+    refused({word}, "a whole number from 1 to");
   }
   const DeviceModel device = device_with(1, 0, 0);
   EXPECT_THAT([&] { dtypes_for(parse_selection({"dtype=fp64"}), device); },
@@ -162,6 +162,10 @@ TEST(GridEta, IsWrittenForPeople) {
   EXPECT_EQ(remaining_text(1e300).substr(0, 5), "about");
 }
 
+std::string joined(const std::vector<std::string>& command) {
+  return fmt::format("{}", fmt::join(command, " "));
+}
+
 TEST(GridCommands, SayEverythingOfTheCell) {
   CellSettings settings;
   settings.tune = "/bin/preserve-tune";
@@ -170,17 +174,15 @@ TEST(GridCommands, SayEverythingOfTheCell) {
   settings.time_limit = "5s";
   settings.link = "200us";
   settings.replay_words = {"--oversubscribe"};
-  const auto tune = fmt::format(
-      "{}", fmt::join(tune_command(settings, {"m", "int8", 4, 8, 2048}, "m.json", "w"), " "));
+  const CellKey key{"m", "int8", 4, 8, 2048};
+  const std::string tune = joined(tune_command(settings, key, "m.json", "w"));
   EXPECT_THAT(tune, HasSubstr("--model m.json --tp 4 --batch 8 --context 2048 --dtype int8"));
   EXPECT_THAT(tune, HasSubstr("--trace-out w/trace.db -o w/schedule.json"));
   EXPECT_THAT(tune, testing::AllOf(HasSubstr("--link 200us"), Not(HasSubstr("--measure"))));
   settings.measure_time = "20s";
-  EXPECT_THAT(
-      fmt::format("{}",
-                  fmt::join(tune_command(settings, {"m", "int8", 4, 8, 2048}, "m.json", "w"), " ")),
-      testing::EndsWith("--measure --measure-time 20s -- --oversubscribe"));
-  const auto replay = fmt::format("{}", fmt::join(replay_command(settings, "w"), " "));
+  EXPECT_THAT(joined(tune_command(settings, key, "m.json", "w")),
+              testing::EndsWith("--measure --measure-time 20s -- --oversubscribe"));
+  const std::string replay = joined(replay_command(settings, "w"));
   EXPECT_THAT(replay, HasSubstr("w/trace.db w/schedule.json -o w/replay.db"));
   EXPECT_THAT(replay, HasSubstr("--oversubscribe"));
 }
@@ -254,6 +256,9 @@ class GridFiles : public testing::Test {
     run.where = MeasuredOn{device, "cuda"};
     return run;
   }
+  auto opening() const {
+    return [this] { GridFile(path_, identity_, cells_, false); };
+  }
 
   test::TemporaryDirectory directory_;
   fs::path path_ = directory_ / "grid.db";
@@ -293,22 +298,18 @@ TEST_F(GridFiles, AFailedCellCanBecomeAMeasuredOne) {
 TEST_F(GridFiles, RefuseAnotherGridSayingWhatDiffers) {
   { const GridFile file(path_, identity_, cells_, false); }
   identity_[1].second = "2";
-  EXPECT_THAT([&] { GridFile(path_, identity_, cells_, false); },
-              test::fails_with("was begun with seed \"1\", this command has \"2\""));
+  EXPECT_THAT(opening(), test::fails_with("was begun with seed \"1\", this command has \"2\""));
   EXPECT_NO_THROW(GridFile(path_, identity_, cells_, true)) << "anew";
   cells_.pop_back();
-  EXPECT_THAT([&] { GridFile(path_, identity_, cells_, false); },
-              test::fails_with("its cells are not those"));
+  EXPECT_THAT(opening(), test::fails_with("its cells are not those"));
 }
 
 TEST_F(GridFiles, RefuseWhatIsNoGrid) {
   std::ofstream(path_) << "mine";
-  EXPECT_THAT([&] { GridFile(path_, identity_, cells_, false); },
-              test::fails_with("is not a readable trace database"));
+  EXPECT_THAT(opening(), test::fails_with("is not a readable trace database"));
   fs::remove(path_);
   test::write_synthetic_trace(path_);
-  EXPECT_THAT([&] { GridFile(path_, identity_, cells_, false); },
-              test::fails_with("is not a grid"));
+  EXPECT_THAT(opening(), test::fails_with("is not a grid"));
 }
 
 TEST_F(GridFiles, RefuseACellOfAnotherDevice) {

@@ -18,45 +18,41 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-const std::vector<std::string>& hostile_names() {
-  static const std::vector<std::string> names{"</script><script>document.title='pwned'</script>",
-                                              "\"><img src=x onerror=alert(1)>",
-                                              "'onmouseover='alert(1)",
-                                              "<!--<script>",
-                                              "{{data}}{{body}}",
-                                              "\x01\x1b[31mred\x7f",
-                                              "right\u202Eto\u2066left",
-                                              "=HYPERLINK(\"http://example.org\")",
-                                              "@everyone `code` | [link](http://example.org)",
-                                              std::string(1'000'000, 'n')};
-  return names;
-}
+const std::vector<std::string> kHostileNames{"</script><script>document.title='pwned'</script>",
+                                             "\"><img src=x onerror=alert(1)>",
+                                             "'onmouseover='alert(1)",
+                                             "<!--<script>",
+                                             "{{data}}{{body}}",
+                                             "\x01\x1b[31mred\x7f",
+                                             "right\u202Eto\u2066left",
+                                             "=HYPERLINK(\"http://example.org\")",
+                                             "@everyone `code` | [link](http://example.org)",
+                                             std::string(1'000'000, 'n')};
 
 Report hostile_report(const test::TemporaryDirectory& directory) {
   const auto trace = directory / "trace.db";
   test::write_synthetic_trace(trace, {.layers = 2}, [](TraceDb& db) {
     // Every name in the file becomes one of the hostile ones.
-    const auto count = static_cast<int64_t>(hostile_names().size());
+    const auto count = static_cast<int64_t>(kHostileNames.size());
     for (int64_t i = 0; i < count; ++i) {
       db.execute("UPDATE string SET value = ? || id WHERE id % ? = ? AND value <> 'decode_step'",
-                 {hostile_names()[static_cast<size_t>(i)], count, i});
+                 {kHostileNames[static_cast<size_t>(i)], count, i});
     }
-    db.execute("UPDATE process SET command = ?, host = ?",
-               {hostile_names()[0], hostile_names()[1]});
+    db.execute("UPDATE process SET command = ?, host = ?", {kHostileNames[0], kHostileNames[1]});
     db.execute("UPDATE collective SET function = ?, dtype = ?",
-               {hostile_names()[0], hostile_names()[8]});
-    db.add_env({1}, "OMP_NUM_THREADS", hostile_names()[0]);
-    db.add_loss({1}, hostile_names()[3], hostile_names()[1], 5);
-    db.add(DeviceRow{.host = "h", .kind = "cpu", .name = hostile_names()[0]});
+               {kHostileNames[0], kHostileNames[8]});
+    db.add_env({1}, "OMP_NUM_THREADS", kHostileNames[0]);
+    db.add_loss({1}, kHostileNames[3], kHostileNames[1], 5);
+    db.add(DeviceRow{.host = "h", .kind = "cpu", .name = kHostileNames[0]});
   });
   Schedule schedule = test::make_schedule(trace);
-  schedule.warnings = {hostile_names()[0]};
-  schedule.plan.reasons = {hostile_names()[1]};
-  schedule.device_name = hostile_names()[2];
+  schedule.warnings = {kHostileNames[0]};
+  schedule.plan.reasons = {kHostileNames[1]};
+  schedule.device_name = kHostileNames[2];
   test::write_schedule(directory / "schedule.json", schedule);
   test::write_replay(directory / "replay.db", directory / "schedule.json", {}, [](TraceDb& db) {
-    db.set_meta("notes", hostile_names()[0]);
-    db.execute("UPDATE arm SET name = ? WHERE name = 'null'", {hostile_names()[0]});
+    db.set_meta("notes", kHostileNames[0]);
+    db.execute("UPDATE arm SET name = ? WHERE name = 'null'", {kHostileNames[0]});
   });
   return report_of({trace, directory / "schedule.json", directory / "replay.db"});
 }
