@@ -167,6 +167,17 @@ TEST_F(PreserveTune, OnOneHostALinkIsAllThatIsWaitedFor) {
   succeeded(tune_with_device({"--force", "--rank", "0"}));
   EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
             20'000 - test::cpu_device().methods[0].start_latency_ns);
+  // Nothing is known of ranks that do not wait for the same collectives.
+  test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000}, [](TraceDb& db) {
+    db.execute(
+        "UPDATE collective SET blocking = 0 WHERE function = 'allgather' AND op_id IN (SELECT "
+        "op.id "
+        "FROM op JOIN stream ON stream.id = stream_id JOIN process ON process.id = process_id "
+        "WHERE rank = 1)");
+  });
+  succeeded(tune_with_device({"--force"}));
+  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
+            60'000 - test::cpu_device().methods[0].start_latency_ns);
 }
 
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {

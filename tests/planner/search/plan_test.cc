@@ -59,13 +59,19 @@ TEST(Plan, BoundsKeepOneLimit) {
   tiny.reader("gemm", 200'000, 21'000);
   DeviceModel device = test::tiny_device(40'000);
   device.kind = "cpu";
-  const PlanProblem problem = build_problem(*tiny, device, {});
-  const Referee referee(*tiny, device, {});
-  const StepBounds bounds = step_bounds(*tiny, device, problem, referee, {0});
-  const double moved = (10'000 - static_cast<double>(device.methods[0].start_latency_ns)) * 10;
-  EXPECT_NEAR(bounds.all_hot_ns, 31'000 - 200'000 * test::kSavedPerByteNs, 1);
-  EXPECT_NEAR(bounds.window_limited_ns, 31'000 - moved * test::kSavedPerByteNs, 1);
-  EXPECT_NEAR(bounds.cache_limited_ns, 31'000 - 40'000 * test::kSavedPerByteNs, 1);
+  device.methods[0].placement = "consumer";
+  for (const double work_ns : {0.0, 4'000.0}) {
+    FoldedStep step = *tiny;
+    step.ops[0].work_ns = work_ns;
+    const PlanProblem problem = build_problem(step, device, {});
+    const Referee referee(step, device, {});
+    const StepBounds bounds = step_bounds(step, device, problem, referee, {0});
+    const auto start_ns = static_cast<double>(device.methods[0].start_latency_ns);
+    const double moved = (10'000 - work_ns - start_ns) * 10;
+    EXPECT_NEAR(bounds.all_hot_ns, 31'000 - 200'000 * test::kSavedPerByteNs, 1);
+    EXPECT_NEAR(bounds.window_limited_ns, 31'000 - moved * test::kSavedPerByteNs, 1);
+    EXPECT_NEAR(bounds.cache_limited_ns, 31'000 - 40'000 * test::kSavedPerByteNs, 1);
+  }
 }
 
 RC_GTEST_PROP(PlanProperty, APlanFetchesWhatFlows, (uint64_t seed)) {
