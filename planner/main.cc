@@ -95,6 +95,11 @@ std::vector<Task> tasks_of(const TuneOptions& options) {
   return tasks;
 }
 
+// As which fold_step() finds such steps: those of unknown phase count as decode.
+StepPhase folded_phase(const FoldedStep& step) {
+  return step.phase == StepPhase::prefill ? StepPhase::prefill : StepPhase::decode;
+}
+
 // Those with steps of that phase.
 std::vector<int64_t> other_ranks(const TraceDb& db, int64_t rank, StepPhase phase) {
   std::vector<int64_t> ranks = ranks_with_steps(db);
@@ -118,8 +123,7 @@ void align_steps(const TuneOptions& options, const DeviceModel& device, const Tr
     print(options, planned.summary, console);
     if (options.explain) print(options, planned.table, console);
     task.step = planned.step;
-    const StepPhase phase =
-        task.step.phase == StepPhase::prefill ? StepPhase::prefill : StepPhase::decode;
+    const StepPhase phase = folded_phase(task.step);
     for (const int64_t rank : other_ranks(db, task.step.rank, phase)) {
       all.push_back(align::align_step(db, rank, phase, options.workload, device, options.force));
       console.detail(all.back().summary);
@@ -145,27 +149,27 @@ FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options, const Dev
                         std::optional<StepPhase> phase, Console& console) {
   constexpr double kAlike = 0.9;
   FoldedStep step = fold_step(db, options.rank, phase);
-  bool finds_work =
-      device.kind == "cpu" && step.world_size > 1 && all_ranks_on_one_host(db, step.world_size);
+  const bool finds_work = device.kind == "cpu" && all_ranks_on_one_host(db);
   if (options.rank && !finds_work) return step;
+  const StepPhase same = folded_phase(step);
   const int64_t first_rank = step.rank;
   const double first_ns = in_collectives_ns(step);
-  std::vector<double> least_ns = collective_times_ns(step);
-  for (const int64_t rank : other_ranks(db, first_rank, step.phase)) {
-    FoldedStep other = fold_step(db, rank, step.phase);
-    const std::vector<double> times_ns = collective_times_ns(other);
-    finds_work = finds_work && times_ns.size() == least_ns.size();
-    if (finds_work) {
-      std::transform(times_ns.begin(), times_ns.end(), least_ns.begin(), least_ns.begin(),
-                     [](double a, double b) { return std::min(a, b); });
+  CollectiveWork work(step);
+  for (const int64_t rank : other_ranks(db, first_rank, same)) {
+    FoldedStep other;
+    try {
+      other = fold_step(db, rank, same);
+    } catch (const NoStepError&) {
+      continue;  // it runs nothing in its steps
     }
+    work.add(other);
     if (!options.rank && other.ops.size() == step.ops.size() &&
         in_collectives_ns(other) < kAlike * first_ns &&
         in_collectives_ns(other) < in_collectives_ns(step)) {
       step = std::move(other);
     }
   }
-  if (finds_work) set_collective_work(step, least_ns);
+  if (finds_work) work.set(step);
   if (step.rank != first_rank) {
     console.info(fmt::format(
         "planned for rank {}, which waits least: {} of a step in collectives, rank {} {}",

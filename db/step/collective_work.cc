@@ -12,27 +12,36 @@ bool is_blocking_collective(const StepOp& op) {
 
 }  // namespace
 
-std::vector<double> collective_times_ns(const FoldedStep& step) {
-  std::vector<double> times_ns;
+CollectiveWork::CollectiveWork(const FoldedStep& step) {
   for (const StepOp& op : step.ops) {
-    if (is_blocking_collective(op)) times_ns.push_back(op.dur_ns);
+    if (!is_blocking_collective(op)) continue;
+    calls_.push_back(*op.collective);
+    least_ns_.push_back(op.dur_ns);
   }
-  return times_ns;
 }
 
-void set_collective_work(FoldedStep& step, std::span<const double> least_ns) {
+void CollectiveWork::add(const FoldedStep& other_rank) {
+  const CollectiveWork other(other_rank);
+  ++ranks_;
+  same_calls_ = same_calls_ && std::ranges::equal(calls_, other.calls_, [](auto& a, auto& b) {
+                  return a.function == b.function && a.communicator == b.communicator;
+                });
+  if (!same_calls_) return;
+  std::ranges::transform(least_ns_, other.least_ns_, least_ns_.begin(), std::ranges::min);
+}
+
+void CollectiveWork::set(FoldedStep& step) const {
+  if (!same_calls_ || ranks_ != step.world_size) return;
   size_t next = 0;
   for (StepOp& op : step.ops) {
-    if (!is_blocking_collective(op)) continue;
-    op.work_ns = std::min(op.dur_ns, least_ns[next++]);
+    if (is_blocking_collective(op)) op.work_ns = least_ns_[next++];
   }
 }
 
-bool all_ranks_on_one_host(const TraceDb& db, int64_t ranks) {
-  Query found = db.query(
-      "SELECT COUNT(DISTINCT host), COUNT(DISTINCT rank) FROM process "
-      "WHERE id IN (SELECT process_id FROM step)");
-  return found.next() && found.integer(0) == 1 && found.integer(1) == ranks;
+bool all_ranks_on_one_host(const TraceDb& db) {
+  return db.query_integer(
+             "SELECT COUNT(DISTINCT host) FROM process WHERE id IN (SELECT process_id FROM "
+             "step)") == 1;
 }
 
 }  // namespace preserve

@@ -4,20 +4,29 @@
 // time that it takes is such work, and only what a rank takes longer is waiting.
 #pragma once
 
-#include <span>
 #include <vector>
 
 #include "db/step/folded_step.h"
 
 namespace preserve {
 
-// Times of the blocking collectives of a step, in order.
-std::vector<double> collective_times_ns(const FoldedStep& step);
+// The least time that any rank takes for each blocking collective of the step that all run.
+class CollectiveWork {
+ public:
+  explicit CollectiveWork(const FoldedStep& step);
+  void add(const FoldedStep& other_rank);
+  // Sets work_ns of the blocking collectives; nothing unless `step.world_size` ranks were added,
+  // and all of them call the same functions on the same communicators.
+  void set(FoldedStep& step) const;
 
-// `least_ns`: of each collective, on any rank. Sets work_ns of the step's.
-void set_collective_work(FoldedStep& step, std::span<const double> least_ns);
+ private:
+  std::vector<StepCollective> calls_;
+  std::vector<double> least_ns_;
+  int64_t ranks_ = 1;
+  bool same_calls_ = true;
+};
 
-// Whether `ranks` ranks have steps, all on one host.
-bool all_ranks_on_one_host(const TraceDb& db, int64_t ranks);
+// Whether the processes with steps ran on one host.
+bool all_ranks_on_one_host(const TraceDb& db);
 
 }  // namespace preserve

@@ -179,6 +179,8 @@ class Builder {
     for (const StepOp& op : step_.ops) {
       if (op.kind == OpKind::collective) {
         problem_.baseline_step_ns += static_cast<double>(options_.link_latency_ns);
+        const bool at_work = method_ != nullptr && fetches_while_waiting(device_, *method_);
+        notes.collective_work_ns += at_work ? op.work_ns : 0;
       }
       notes.zero_duration_operators += op.dur_ns <= 0;
       notes.operators_without_bytes += op.kind == OpKind::compute && op.accesses.empty();

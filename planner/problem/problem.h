@@ -58,7 +58,8 @@ struct PlanConsumer {
 // A latency longer than the collective shortens what follows.
 struct Window {
   int32_t ordinal = 0;
-  int64_t usable_ns = 0;            // of the operator, after start latency and guard, link included
+  // Of the operator, after the core's own work, start latency and guard, link included.
+  int64_t usable_ns = 0;
   int64_t capacity_bytes = 0;       // what arrives, all supplies together
   std::vector<int32_t> supplies{};  // into the flow; [0] is the operator's own, perhaps empty
 };
@@ -71,6 +72,7 @@ struct ProblemNotes {
   int64_t written_bytes = 0;            // not candidates: written within the step
   int64_t still_cached_bytes = 0;       // not candidates: survive from their last use
   int64_t zero_duration_operators = 0;
+  double collective_work_ns = 0;      // during which the core that prefetches does not
   int64_t overlapping_operators = 0;  // start before their predecessor on the stream ended
   int64_t clipped_accesses = 0;       // reach beyond the end of their tensor
   int64_t unnamed_bytes = 0;          // read from tensors that are neither weights nor KV

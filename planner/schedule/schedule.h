@@ -70,7 +70,7 @@ struct PlannedWindow {
   int32_t ordinal = 0;  // of the collective (or idle operator) in the step
   std::string name;
   std::optional<OperatorPlace> place;  // nothing: a file before 1.3
-  int64_t usable_ns = 0;  // length after start latency and guard, link latency included
+  int64_t usable_ns = 0;  // length after work, start latency and guard, link latency included
   int64_t capacity_bytes = 0;
   int64_t used_bytes = 0;
   double shadow_price_ns_per_mib = 0;  // worth of one more MiB of window capacity

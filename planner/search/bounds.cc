@@ -209,10 +209,10 @@ class Bounds {
   }
 
   // The most that can move while a window is open: a collective that is slowed down stays longer.
-  double moved_in_window(size_t op) const {
+  double moved_in_window(size_t op, double work_ns) const {
     const double slowed = 1 - hardware_.slowdown_per_byte_ns * rate();
     const double latency_ns = outlasts() ? 0 : hardware_.stream.start_latency_ns;
-    const double open_ns = std::max(0.0, models_[op].base_ns - models_[op].work_ns - latency_ns);
+    const double open_ns = std::max(0.0, models_[op].base_ns - work_ns - latency_ns);
     return slowed > 0 ? rate() * open_ns / slowed : 0;
   }
 
@@ -230,7 +230,8 @@ class Bounds {
     if (outlasts()) {
       bytes = rate() * baseline_ns_;
     } else {
-      for (const int32_t window : windows_) bytes += moved_in_window(as_index(window));
+      // One that is slowed down by another's bytes may stay beyond its work.
+      for (const int32_t window : windows_) bytes += moved_in_window(as_index(window), 0);
     }
     std::vector<Gain> gains;
     for (const int32_t reader : readers_) gains.push_back(gain_of(reader));
@@ -279,7 +280,7 @@ class Bounds {
   void ways_of_collective(size_t op, std::vector<Way>& ways) const {
     ways.push_back({models_[op].base_ns, 0});
     if (op < as_index(windows_.front())) return;
-    const double moved = moved_in_window(op);
+    const double moved = moved_in_window(op, models_[op].work_ns);
     ways.push_back({models_[op].base_ns + hardware_.slowdown_per_byte_ns * moved, -moved});
   }
 

@@ -122,11 +122,14 @@ std::string why_nothing_is_fetched(const PlanOptions& options, const DeviceModel
   }
   if (capacity == 0) {
     return fmt::format(
-        "no window is long enough: at most {}{} remain after the start latency of {} and the "
-        "window's own jitter",
-        format_duration(longest_ns),
-        fetches_while_waiting(device, *method) ? " in which the core only waits" : "",
-        format_duration(method->start_latency_ns));
+        "no window is long enough: at most {} remain after the start latency of {} and the "
+        "window's own jitter{}",
+        format_duration(longest_ns), format_duration(method->start_latency_ns),
+        problem.notes.collective_work_ns <= 0
+            ? ""
+            : fmt::format("; for {} of the step the core works for the collectives itself and does "
+                          "not wait",
+                          format_duration(problem.notes.collective_work_ns)));
   }
   if (problem.consumers.empty() && problem.notes.still_cached_bytes > 0) {
     return "all that the step reads is still cached from its last use";

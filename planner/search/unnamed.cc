@@ -80,7 +80,7 @@ std::string answer_without_names(const FoldedStep& step, const DeviceModel& devi
       capacity_bytes += std::min(window.capacity_bytes, problem.budget_bytes);
     }
     bytes = fmt::format(
-        "up to {} per step could be fetched in {} ({} after their start-up), at most "
+        "up to {} per step could be fetched in {} ({} in which it can), at most "
         "{} of them cached at a time",
         format_size(capacity_bytes), count_of(windows, "window"), format_duration(usable_ns),
         format_size(problem.budget_bytes));

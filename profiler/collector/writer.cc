@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "hooks/c_library.h"  // sem_clockwait is weak
 #include "profiler/collector/clock_reading.h"
 #include "profiler/collector/foreign_process.h"
 #include "profiler/collector/page_use.h"

@@ -2,6 +2,7 @@
 #include "reports/model/gains.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 
 #include "reports/text.h"

@@ -151,33 +151,25 @@ TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
 }
 
 TEST_F(PreserveTune, OnOneHostALinkIsAllThatIsWaitedFor) {
+  const auto usable_ns = [&](const Words& arguments) {
+    succeeded(tune_with_device(words(arguments, "--force")));
+    return schedule().plan.windows.at(0).usable_ns + test::cpu_device().methods[0].start_latency_ns;
+  };
   test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000});
   EXPECT_THAT(succeeded(tune_with_device({"--force"})).out,
-              HasSubstr("do-nothing: no window is long enough: at most 0 ns in which the core only "
-                        "waits remain"));
-  succeeded(tune_with_device({"--force", "--link", "50us"}));
-  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
-            50'000 - test::cpu_device().methods[0].start_latency_ns);
-  // Of the rank that is asked for, too; it waits 20 us for the other.
-  test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000}, [](TraceDb& db) {
-    db.execute(
-        "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
-        "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
-  });
-  succeeded(tune_with_device({"--force", "--rank", "0"}));
-  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
-            20'000 - test::cpu_device().methods[0].start_latency_ns);
-  // Nothing is known of ranks that do not wait for the same collectives.
-  test::write_synthetic_trace(directory_ / "trace.db", {.allreduce_ns = 60'000}, [](TraceDb& db) {
-    db.execute(
-        "UPDATE collective SET blocking = 0 WHERE function = 'allgather' AND op_id IN (SELECT "
-        "op.id "
-        "FROM op JOIN stream ON stream.id = stream_id JOIN process ON process.id = process_id "
-        "WHERE rank = 1)");
-  });
-  succeeded(tune_with_device({"--force"}));
-  EXPECT_EQ(schedule().plan.windows.at(0).usable_ns,
-            60'000 - test::cpu_device().methods[0].start_latency_ns);
+              AllOf(HasSubstr("do-nothing: no window is long enough: at most 0 ns remain"),
+                    HasSubstr("for 540.00 us of the step the core works for the collectives")));
+  EXPECT_EQ(usable_ns({"--link", "50us"}), 50'000);
+  // A rank that is asked for waits 20 us for the other one, also where steps are of unknown phase.
+  for (const bool annotated : {true, false}) {
+    test::SyntheticTrace spec{.allreduce_ns = 60'000, .annotate_steps = annotated};
+    test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
+      db.execute(
+          "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
+          "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
+    });
+    EXPECT_EQ(usable_ns({"--rank", "0"}), 20'000) << annotated;
+  }
 }
 
 TEST_F(PreserveTune, SaysLossesOfTheRecordingFirst) {

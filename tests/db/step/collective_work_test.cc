@@ -13,13 +13,8 @@ using test::synthetic_trace;
 using testing::Each;
 using testing::ElementsAre;
 
-TEST(CollectiveWork, IsWhatTheRankTakesThatComesLast) {
-  const TraceDb db = synthetic_trace({.layers = 1});
-  FoldedStep step = fold_step(db);
-  const std::vector<double> times_ns = collective_times_ns(step);
-  ASSERT_EQ(times_ns.size(), 3u) << "two allreduces and an allgather";
-  EXPECT_THAT(times_ns, Each(testing::Gt(5'000)));
-  set_collective_work(step, std::vector<double>{2'000, 1e9, 0});
+// Of each collective of a step, one after another.
+std::vector<double> work_of(const FoldedStep& step) {
   std::vector<double> work_ns;
   for (const StepOp& op : step.ops) {
     if (op.kind == OpKind::collective) {
@@ -28,23 +23,68 @@ TEST(CollectiveWork, IsWhatTheRankTakesThatComesLast) {
       EXPECT_EQ(op.work_ns, 0) << op.name;
     }
   }
-  EXPECT_THAT(work_ns, ElementsAre(2'000, times_ns[1], 0));
+  return work_ns;
 }
 
-TEST(CollectiveWork, OneThatIsWaitedForLaterHasNone) {
-  const TraceDb db = synthetic_trace({.layers = 1}, [](TraceDb& trace) {
-    trace.execute("UPDATE collective SET blocking = 0");
-  });
-  EXPECT_THAT(collective_times_ns(fold_step(db)), ElementsAre());
+class CollectiveWorkTest : public testing::Test {
+ protected:
+  // Two allreduces and an allgather, which last 5, 6 and 7 us here, and 1 us less on rank 1 but for
+  // the last one.
+  CollectiveWorkTest() {
+    double dur_ns = 5'000;
+    for (size_t i = 0; i < step_.ops.size(); ++i) {
+      if (step_.ops[i].kind != OpKind::collective) continue;
+      collectives_.push_back(i);
+      step_.ops[i].dur_ns = dur_ns;
+      other_.ops[i].dur_ns = collectives_.size() == 3 ? 9'000 : dur_ns - 1'000;
+      dur_ns += 1'000;
+    }
+  }
+
+  std::vector<double> found() {
+    CollectiveWork work(step_);
+    work.add(other_);
+    work.set(step_);
+    return work_of(step_);
+  }
+
+  FoldedStep step_ = fold_step(synthetic_trace({.layers = 1}), 0);
+  FoldedStep other_ = fold_step(synthetic_trace({.layers = 1}), 1);
+  std::vector<size_t> collectives_;
+};
+
+TEST_F(CollectiveWorkTest, IsWhatTheRankTakesThatComesLast) {
+  EXPECT_THAT(found(), ElementsAre(4'000, 5'000, 7'000));
 }
 
-TEST(CollectiveWork, IsKnownWhereAllRanksShareAHost) {
-  EXPECT_TRUE(all_ranks_on_one_host(synthetic_trace(), 2));
-  EXPECT_FALSE(all_ranks_on_one_host(synthetic_trace(), 3)) << "one was not recorded";
-  const TraceDb apart = synthetic_trace({}, [](TraceDb& trace) {
+TEST_F(CollectiveWorkTest, OneThatIsWaitedForLaterHasNone) {
+  step_.ops[collectives_[1]].collective->blocking = false;
+  other_.ops[collectives_[1]].collective->blocking = false;
+  EXPECT_THAT(found(), ElementsAre(4'000, 0, 7'000));
+}
+
+TEST_F(CollectiveWorkTest, IsUnknownWhereARankIsMissing) {
+  step_.world_size = 3;
+  EXPECT_THAT(found(), Each(0));
+}
+
+TEST_F(CollectiveWorkTest, IsUnknownWhereRanksCallOthers) {
+  StepCollective& call = *other_.ops[collectives_[1]].collective;
+  call.function = "reduce";
+  EXPECT_THAT(found(), Each(0));
+  call.function = "allreduce";
+  call.communicator = 7;
+  EXPECT_THAT(found(), Each(0));
+  call = *step_.ops[collectives_[1]].collective;
+  other_.ops.pop_back();
+  EXPECT_THAT(found(), Each(0));
+}
+
+TEST(CollectiveWork, NeedsOneHost) {
+  EXPECT_TRUE(all_ranks_on_one_host(synthetic_trace()));
+  EXPECT_FALSE(all_ranks_on_one_host(synthetic_trace({}, [](TraceDb& trace) {
     trace.execute("UPDATE process SET host = 'another' WHERE rank = 1");
-  });
-  EXPECT_FALSE(all_ranks_on_one_host(apart, 2));
+  })));
 }
 
 }  // namespace
