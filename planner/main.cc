@@ -144,7 +144,7 @@ double in_collectives_ns(const FoldedStep& step) {
 // A rank that comes early waits in each collective for the others. What it could fetch meanwhile
 // the last one cannot, and the step is as long as the last one makes it: so, unless a rank is asked
 // for, the plan is for the rank that waits least of those that run the same step. The lowest one
-// where they wait about alike.
+// where they wait about alike. On processors also with what each core works for its collectives.
 FoldedStep step_to_plan(const TraceDb& db, const TuneOptions& options, const DeviceModel& device,
                         std::optional<StepPhase> phase, Console& console) {
   constexpr double kAlike = 0.9;
