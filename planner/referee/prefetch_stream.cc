@@ -8,6 +8,17 @@
 #include "common/error.h"
 
 namespace preserve {
+namespace {
+
+double length_bytes(const std::vector<Prefetch>& prefetches) {
+  double bytes = 0;
+  for (const Prefetch& prefetch : prefetches) {
+    bytes += static_cast<double>(prefetch.end - prefetch.begin);
+  }
+  return bytes;
+}
+
+}  // namespace
 
 bool PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
   if (busy()) throw internal_error("a plan changed while it was under way");
@@ -34,21 +45,21 @@ bool PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
 }
 
 void PrefetchStream::assume_arrived() {
+  // When the first of them began to arrive: as those before did, but for more or fewer bytes.
   double since_bytes = cache_.clock_bytes();
-  for (const Prefetch& prefetch : for_next_step_) {
-    since_bytes -= static_cast<double>(prefetch.end - prefetch.begin);
-  }
   if (!for_next_step_before_.empty()) {
     since_bytes = std::numeric_limits<double>::infinity();
     // All before any is touched: two may fetch the same bytes.
     for (const Prefetch& prefetch : for_next_step_before_) {
       since_bytes = std::min(since_bytes, cache_.touched_at(prefetch.tensor, prefetch.begin));
     }
+    since_bytes += length_bytes(for_next_step_before_);
     for (const Prefetch& prefetch : for_next_step_before_) {  // what is fetched no more
       cache_.touch(prefetch.tensor, prefetch.begin, prefetch.end,
                    -std::numeric_limits<double>::infinity());
     }
   }
+  since_bytes -= length_bytes(for_next_step_);
   for (size_t i = 0; i < for_next_step_.size(); ++i) {
     const Prefetch& prefetch = for_next_step_[i];
     cache_.fetch(prefetch.tensor, prefetch.begin, prefetch.end, since_bytes, cache_.reread_bytes());

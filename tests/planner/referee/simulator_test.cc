@@ -443,57 +443,5 @@ TEST(Simulator, ForeignPlansAreRefused) {
               refused("no prefetch method magic"));
 }
 
-// Reader and collective, whose window fetches for the next step.
-struct ForNextStep {
-  ForNextStep() {
-    for (const char* name : {"gemm", "other"}) step.reader(name, 200'000, 21'000);
-    window = step.collective(10'000);
-  }
-
-  PrefetchOrders fetch(Referee& referee, int32_t consumer, int64_t bytes) const {
-    Plan plan;
-    prefetch(plan, *step_, window, consumer, bytes);
-    return referee.orders_of(plan);
-  }
-
-  TinyStep step;
-  FoldedStep* step_ = &*step;
-  int32_t window = 0;
-  DeviceModel device = tiny_device(150'000);
-};
-
-// One repetition after other orders must show what many from the recorded step on show.
-TEST(Referee, AGlanceTakesWhatIsFetchedForTheNextStepToHaveArrived) {
-  ForNextStep c;
-  Referee referee(*c.step, c.device, {}), other(*c.step, c.device, {});
-  const auto expect_same = [&](const PrefetchOrders& orders) {
-    const Referee::Steady seen = referee.glance(orders, false);
-    const Referee::Steady found = other.run(orders);
-    EXPECT_NEAR(seen.step_ns, found.step_ns, 1e-6);
-    EXPECT_EQ(seen.last->arrived_bytes, found.last->arrived_bytes);
-    for (size_t op = 0; op < found.last->ops.size(); ++op) {
-      EXPECT_NEAR(seen.last->ops[op].hit_bytes, found.last->ops[op].hit_bytes, 1e-6) << op;
-    }
-  };
-  const PrefetchOrders none;
-  const PrefetchOrders few = c.fetch(referee, 0, 40'000), more = c.fetch(referee, 0, 80'000);
-  const PrefetchOrders for_other = c.fetch(referee, 1, 80'000);
-  EXPECT_NEAR(referee.run(few).step_ns, 52'000 - 40'000 * kSavedPerByteNs, 1e-6);
-  expect_same(more);       // more of the same
-  expect_same(for_other);  // what is fetched no more is not found
-  expect_same(none);
-  expect_same(few);  // although nothing has been fetched before
-}
-
-TEST(Referee, AGlanceRunsARepetitionFirstWherePrefetchingEndsWithItsWindow) {
-  ForNextStep c;
-  c.device.kind = "cpu";
-  Referee referee(*c.step, c.device, {});
-  const PrefetchOrders few = c.fetch(referee, 0, 40'000), more = c.fetch(referee, 0, 150'000);
-  referee.run(few);
-  // 99'000 arrive before the window closes; not all that is asked for.
-  EXPECT_NEAR(referee.glance(more, false).step_ns, 52'000 - 99'000 * kSavedPerByteNs, 0.1);
-}
-
 }  // namespace
 }  // namespace preserve
