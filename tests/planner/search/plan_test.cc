@@ -138,6 +138,8 @@ RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
   for (StepOp& op : step.ops) {
     op.start_ns *= k;
     op.dur_ns *= k;
+    op.mad_ns *= k;
+    op.work_ns *= k;
   }
   step.wall_ns *= k;
   device.memory_bandwidth_bytes_per_s /= k;
