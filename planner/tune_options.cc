@@ -100,7 +100,8 @@ void define_planning(CLI::App& app, PlanOptions& plan) {
       ->type_name("K")
       ->capture_default_str();
   app.add_option("--method", plan.problem.method,
-                 "Prefetch method of the device file (default: its first)")
+                 "Prefetch method of the device file, as load or load/spare (default: the first of "
+                 "each placement is planned with, and the better plan taken)")
       ->type_name("NAME");
   app.add_option("--min-prefetch", plan.min_prefetch_bytes, "Smallest piece worth a request")
       ->transform(as_size_bytes())

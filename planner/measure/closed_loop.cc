@@ -47,13 +47,11 @@ ClosedLoop::ClosedLoop(const FoldedStep& step, DeviceModel device, const PlanOpt
       device_(std::move(device)),
       options_(options),
       rounds_(std::clamp(rounds, 1, kMostRounds)) {
-  const PrefetchMethod* method = choose_method(device_, options_.problem.method);
-  if (method != nullptr) lead_with(issue_method(*method));
   plan_round();
 }
 
-// Further plans are for this way of issuing: its method becomes the device's first, which planning
-// without a name uses.
+// Further plans are for this way of issuing. Its method becomes the device's first, which is
+// corrected.
 void ClosedLoop::lead_with(const IssueMethod& issue) {
   const auto method = std::ranges::find_if(device_.methods, [&](const PrefetchMethod& candidate) {
     return candidate.name == issue.name && candidate.placement == issue.placement;
@@ -62,7 +60,7 @@ void ClosedLoop::lead_with(const IssueMethod& issue) {
     throw internal_error("a plan was issued by {}, which the device does not have", issue.name);
   }
   std::rotate(device_.methods.begin(), method, method + 1);
-  options_.problem.method.clear();
+  options_.problem.method = full_name(issue);
   issue_ = issue;
 }
 
@@ -87,6 +85,7 @@ void ClosedLoop::add_new(std::vector<Entry>& plans, Plan plan, const IssueMethod
 void ClosedLoop::plan_round() {
   ++round_;
   planned_ = make_schedule(step_, device_, options_).schedule;
+  if (round_ == 1 && !planned_.method.name.empty()) lead_with(planned_.method);
   planned_.method = issue_;
   std::vector<Entry> plans;
   add_new(plans, planned_.plan, issue_);

@@ -66,7 +66,7 @@ class ClosedLoop {
   std::string why_chosen(const Entry& entry) const;
 
   const FoldedStep& step_;
-  DeviceModel device_;  // its first method is planned with
+  DeviceModel device_;  // its first method is the one planned with
   IssueMethod issue_;   // how that one is issued
   PlanOptions options_;
   int rounds_;

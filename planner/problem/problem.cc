@@ -340,14 +340,19 @@ WindowsMode settled_windows(const DeviceModel& device, const ProblemOptions& opt
 }
 
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name) {
-  const PrefetchMethod* found = find_method(device, name);
-  if (found != nullptr || name.empty()) return found;
   std::string known;
   for (const PrefetchMethod& method : device.methods) {
-    known += (known.empty() ? "" : ", ") + method.name;
+    const std::string full = full_name(issue_method(method));
+    if (name.empty() || name == method.name || name == full) return &method;
+    known += (known.empty() ? "" : ", ") + full;
   }
+  if (name.empty()) return nullptr;
   throw usage_error("invalid --method '{1}': device {0} has: {2}", device.name, name,
                     known.empty() ? "none" : known);
+}
+
+std::string full_name(const IssueMethod& method) {
+  return method.name.empty() ? "" : method.name + "/" + method.placement;
 }
 
 IssueMethod issue_method(const PrefetchMethod& method) {

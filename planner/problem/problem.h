@@ -28,7 +28,7 @@ struct ProblemOptions {
   std::optional<int64_t> budget_bytes{};  // default: the device's
   WindowsMode windows = WindowsMode::automatic;
   int64_t link_latency_ns = 0;  // added to every collective
-  std::string method{};         // PrefetchMethod by name; default: the device's first
+  std::string method{};         // "load" or "load/spare"; default: make_schedule() chooses
 };
 
 // Part of a tensor that an operator reads and that may be fetched ahead, whole blocks from its
@@ -113,8 +113,12 @@ struct AssumedPlan {
 PlanProblem build_problem_given(const FoldedStep& step, const DeviceModel& device,
                                 const ProblemOptions& options, const AssumedPlan& assumed);
 
-// The method that the options name, or the device's first; nullptr when the device has none.
+// The device's first method, or its first of this name, or that of this name and placement
+// ("load/spare"); nullptr when the device has none. usage_error when none is called so.
 const PrefetchMethod* choose_method(const DeviceModel& device, const std::string& name);
+
+// As choose_method() finds it: "load/spare"; "" of none.
+std::string full_name(const IssueMethod& method);
 
 // How it is issued unless a plan has its own method.
 IssueMethod issue_method(const PrefetchMethod& method);

@@ -17,6 +17,7 @@
 #include "planner/search/amounts.h"
 #include "planner/search/bfs.h"
 #include "planner/search/bounds.h"
+#include "planner/search/methods.h"
 #include "planner/search/reasons.h"
 #include "planner/search/search.h"
 #include "planner/search/starts.h"
@@ -218,9 +219,8 @@ class Planner {
       if (judged[i].step_ns > as_good_ns && !is_small()) break;
       if (all[i].in_less_cache && !is_best && !is_small()) continue;
       if (left-- == 0) break;
-      const bool known = std::any_of(improved.begin(), improved.end(), [&](const Amounts* other) {
-        return *other == judged[i].amounts;
-      });
+      const auto same = [&](const Amounts* other) { return *other == judged[i].amounts; };
+      const bool known = std::ranges::any_of(improved, same);
       if (known) continue;
       improved.push_back(&judged[i].amounts);
       keep_shorter(search.improve(judged[i]));
@@ -284,9 +284,9 @@ class Planner {
     plan.windows = std::move(windows);
     plan.baseline_step_ns = plan.prefetch_step_ns = std::llround(problem().baseline_step_ns);
     if (fetched_bytes(plan) == 0) return;
-    const bool known = std::any_of(
-        candidates_.begin(), candidates_.end(),
-        [&](const Candidate& other) { return same_prefetches(other.plan.windows, plan.windows); });
+    const bool known = std::ranges::any_of(candidates_, [&](const Candidate& other) {
+      return same_prefetches(other.plan.windows, plan.windows);
+    });
     if (known) return;
     plan.cache_peak_bytes = peak_bytes(holdings_of(plan.windows), step_.ops.size());
     for (PlannedWindow& window : plan.windows) describe_window(window);
@@ -326,9 +326,7 @@ class Planner {
   }
 
   static std::optional<size_t> find_window(const PlanProblem& in, int32_t ordinal) {
-    const auto found =
-        std::lower_bound(in.windows.begin(), in.windows.end(), ordinal,
-                         [](const Window& item, int32_t value) { return item.ordinal < value; });
+    const auto found = std::ranges::lower_bound(in.windows, ordinal, {}, &Window::ordinal);
     if (found == in.windows.end() || found->ordinal != ordinal) return {};
     return as_index(found - in.windows.begin());
   }
@@ -354,13 +352,11 @@ class Planner {
     }
   }
 
-  static bool is_better(const Candidate& a, const Candidate& b) {
-    return a.plan.prefetch_step_ns < b.plan.prefetch_step_ns;
-  }
+  static int64_t step_ns(const Candidate& of) { return of.plan.prefetch_step_ns; }
 
   void choose(std::vector<PlannedWindow>* best_windows) {
     if (candidates_.empty()) return do_nothing(why_nothing());
-    const auto best = std::min_element(candidates_.begin(), candidates_.end(), is_better);
+    const auto best = std::ranges::min_element(candidates_, {}, step_ns);
     if (best_windows != nullptr) *best_windows = best->plan.windows;
     if (best->plan.speedup < 1 + kVerdictTolerance) {
       const bool none_in_the_model =
@@ -401,7 +397,7 @@ class Planner {
   }
 
   void keep_candidates() {
-    std::stable_sort(candidates_.begin(), candidates_.end(), is_better);
+    std::ranges::stable_sort(candidates_, {}, step_ns);
     const auto others = as_index(std::max(0, options_.candidates - 1));
     candidates_.resize(std::min(candidates_.size(), others));
     for (Candidate& item : candidates_) {
@@ -463,7 +459,9 @@ SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& 
   return result;
 }
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOptions options) {
+namespace {
+
+Planned plan_by_method(const FoldedStep& step, const DeviceModel& device, PlanOptions options) {
   WindowsMode& windows = options.problem.windows;
   const bool as_paper = options.strategy == Strategy::bfs && windows == WindowsMode::automatic;
   windows = as_paper ? WindowsMode::collective : settled_windows(device, options.problem);
@@ -476,6 +474,27 @@ Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOpt
     Planner(step, device, fewer).run({}, &narrower);
   }
   return Planner(step, device, options).run(narrower);
+}
+
+}  // namespace
+
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
+                      const PlanOptions& options) {
+  std::vector<Planned> by_method;
+  for (const std::string& name : methods_to_plan(step, device, options.problem)) {
+    PlanOptions named = options;
+    named.problem.method = name;
+    by_method.push_back(plan_by_method(step, device, named));
+  }
+  const auto best = std::ranges::min_element(
+      by_method, {}, [](const Planned& planned) { return planned.schedule.plan.prefetch_step_ns; });
+  for (const Planned& other : by_method) {
+    if (&other == &*best || best->schedule.plan.verdict != PlanVerdict::prefetch) continue;
+    best->schedule.plan.reasons.push_back(fmt::format(
+        "fetched by {}: {} is predicted with {}", describe(best->schedule.method),
+        format_duration(other.schedule.plan.prefetch_step_ns), describe(other.schedule.method)));
+  }
+  return std::move(*best);
 }
 
 }  // namespace preserve

@@ -35,7 +35,9 @@ struct Planned {
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                          const IssueMethod& issue, const PlanOptions& options);
 
-Planned make_schedule(const FoldedStep& step, const DeviceModel& device, PlanOptions options);
+// By the method that the options name, else by the best of methods_to_plan().
+Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
+                      const PlanOptions& options);
 
 // What each strategy is, for --help.
 extern const char* const kStrategiesInWords;

@@ -183,24 +183,27 @@ Sensitivity sensitivity(const FoldedStep& step, const DeviceModel& device,
   Sensitivity found;
   const std::vector<PlannedWindow>& windows = schedule.plan.windows;
   if (schedule.plan.strategy != Strategy::flow || windows.empty()) return found;
+  PlanOptions same = options;
+  same.problem.method = full_name(schedule.method);
   if (windows.size() * step.ops.size() <= kMostOpsOfTrials) {
-    FullWindows full(step, device, options, schedule);
+    FullWindows full(step, device, same, schedule);
     for (size_t i = 0; i < windows.size(); ++i) found.not_fuller.push_back(full.why(i));
   }
   if (step.ops.size() <= kMostOpsToPlanAgain) {
-    found.changes = what_if(step, device, options, schedule);
+    found.changes = what_if(step, device, same, schedule);
   }
   return found;
 }
 
 void offer_idle_windows(const FoldedStep& step, const DeviceModel& device,
                         const PlanOptions& options, Schedule& schedule) {
-  const std::string lacking = classes_without_slowdown(step, device, options);
+  PlanOptions idle = options;
+  idle.problem.method = full_name(schedule.method);
+  const std::string lacking = classes_without_slowdown(step, device, idle);
   if (options.strategy != Strategy::flow || lacking.empty() ||
       options.problem.windows != WindowsMode::automatic || step.ops.size() > kMostOpsToPlanAgain) {
     return;
   }
-  PlanOptions idle = options;
   idle.candidates = 1;
   idle.problem.windows = WindowsMode::idle;
   Plan plan = make_schedule(step, device, idle).schedule.plan;

@@ -314,7 +314,11 @@ class Evaluation {
 
   // The best of all that preserve-tune would offer.
   std::vector<PlannedWindow> searched_windows() const {
-    Schedule schedule = make_schedule(step_.workload.step, device_, options_).schedule;
+    PlanOptions options = options_;  // the method that all other figures of the cell are of
+    if (const PrefetchMethod* first = choose_method(device_, {})) {
+      options.problem.method = full_name(issue_method(*first));
+    }
+    Schedule schedule = make_schedule(step_.workload.step, device_, options).schedule;
     Plan* best = &schedule.plan;
     for (Plan& other : schedule.candidates) {
       if (other.prefetch_step_ns < best->prefetch_step_ns) best = &other;

@@ -16,7 +16,9 @@
 #include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/plan.h"
+#include "planner/search/sensitivity.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
 
 namespace preserve {
@@ -185,6 +187,45 @@ TEST(Choice, MoreIsNeverWorse) {
     EXPECT_LE(step_ns(step, slow, longer),
               (1 + kTolerance) * (step_ns(step, slow) + collectives * 5'000));
   }
+}
+
+RC_GTEST_PROP(ChoiceProperty, MoreMethodsAreNeverWorse, (uint64_t seed)) {
+  const FoldedStep step = random_step(seed);
+  DeviceModel device = random_device(seed);
+  PrefetchMethod other = device.methods[0];
+  other.placement = other.placement == "spare" ? "consumer" : "spare";
+  other.bandwidth_bytes_per_s *= 0.7 + 0.1 * static_cast<double>(seed % 7);
+  other.start_latency_ns = static_cast<int64_t>(seed / 7 % 5'000);
+  device.methods.insert(device.methods.begin() + static_cast<ptrdiff_t>(seed % 2), other);
+  const Schedule schedule = make_schedule(step, device, {}).schedule;
+  for (const PrefetchMethod& method : device.methods) {
+    PlanOptions named;
+    named.problem.method = full_name(issue_method(method));
+    RC_ASSERT(schedule.plan.prefetch_step_ns <=
+              make_schedule(step, device, named).schedule.plan.prefetch_step_ns);
+  }
+}
+
+// Its own core fetches while it waits, a spare one also while that one works.
+TEST(Choice, ASpareCoreFetchesWhereTheRanksOwnWorks) {
+  test::TinyStep tiny;
+  tiny.collective(10'000);
+  tiny.reader("gemm", 200'000, 21'000);
+  DeviceModel device = test::tiny_device(150'000);
+  device.kind = "cpu";
+  device.methods[0].placement = "consumer";
+  device.methods.push_back(device.methods[0]);
+  device.methods[1].placement = "spare";
+  device.methods[1].bandwidth_bytes_per_s /= 2;
+  EXPECT_EQ(make_schedule(*tiny, device, {}).schedule.method.placement, "consumer");
+
+  (*tiny).ops[0].work_ns = 9'000;
+  const Schedule schedule = make_schedule(*tiny, device, {}).schedule;
+  EXPECT_EQ(schedule.method.placement, "spare");
+  EXPECT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
+  EXPECT_THAT(schedule.plan.reasons, testing::Contains(testing::HasSubstr("consumer's core")));
+  const Sensitivity found = sensitivity(*tiny, device, {}, schedule);
+  EXPECT_THAT(found.not_fuller, testing::ElementsAre("asks for all that arrives in it"));
 }
 
 // A search that ends where no single change helps may end at a worse plan, but seldom does.
