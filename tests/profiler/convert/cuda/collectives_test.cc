@@ -52,6 +52,16 @@ TEST(CudaConvert, PluginIsBelievedBeforeThePayload) {
   EXPECT_EQ(trace.loss("nccl", "unmatched"), 0);
 }
 
+TEST(CudaConvert, PayloadFillsWhatThePluginLeavesOut) {
+  cuda::LibraryCall plugin = nccl_call("AllReduce", 0, true);
+  plugin.bytes.reset();
+  plugin.communicator.reset();
+  const Converted trace =
+      one_kernel(kAllReduce, {nccl_call("ncclAllReduce", 16384, false), plugin});
+  EXPECT_THAT(trace.rows(kCollectives),
+              testing::ElementsAre("allreduce 16384 ncclBfloat16 8 nccl_plugin 1.0"));
+}
+
 TEST(CudaConvert, GroupWithAsManyLaunchesAsCallsPairsInOrder) {
   CudaRecording recording(
       {"ncclDevKernel_AllReduce_Sum_f32_RING_LL", "ncclDevKernel_AllGather_RING_LL"});
