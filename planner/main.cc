@@ -20,6 +20,7 @@
 #include "planner/measure/learned.h"
 #include "planner/measure/measure_plans.h"
 #include "planner/problem/dimacs.h"
+#include "planner/problem/recorded_memory.h"
 #include "planner/schedule/device.h"
 #include "planner/schedule/device_fits.h"
 #include "planner/schedule/schedule.h"
@@ -61,6 +62,8 @@ struct Task {
   std::optional<StepPhase> phase;  // nothing: as fold_step() chooses
   OutputFile output;
   FoldedStep step{};
+  DeviceModel device{};               // with the memory as the step found it
+  std::vector<std::string> doubts{};  // of device and recording
 };
 
 std::string prefill_output(const std::string& output) {
@@ -244,10 +247,10 @@ bool has_window(const FoldedStep& step, const TuneOptions& options) {
                              [](const StepOp& op) { return op.kind == OpKind::collective; });
 }
 
-// Plans one step and writes its schedule. `doubts`: of device and recording.
-int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task, OutputFile* dimacs,
-              const std::vector<std::string>& doubts, Console& console) {
+// Plans one step and writes its schedule.
+int plan_step(const TuneOptions& options, Task& task, OutputFile* dimacs, Console& console) {
   const FoldedStep& step = task.step;
+  const DeviceModel& device = task.device;
   if (!reads_named_memory(step)) {
     print(options, answer_without_names(step, device, options.plan), console);
     return kExitDone;
@@ -274,7 +277,7 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   if (!trace.empty()) schedule.trace_sha256 = sha256_of_file(trace);
 
   for (const std::string& warning : schedule.warnings) console.warn(warning);
-  schedule.warnings.insert(schedule.warnings.begin(), doubts.begin(), doubts.end());
+  schedule.warnings.insert(schedule.warnings.begin(), task.doubts.begin(), task.doubts.end());
   task.output.write(to_json(schedule));
   summarise(options, step, device, schedule, console);
   if (!task.output.is_stdout() && !trace.empty()) {
@@ -294,20 +297,20 @@ int plan_step(const TuneOptions& options, const DeviceModel& device, Task& task,
   return kExitDone;
 }
 
-DeviceModel learn(const TuneOptions& options, const std::vector<Task>& tasks,
-                  const DeviceModel& device, std::vector<std::string>& doubts, Console& console) {
+void learn(const TuneOptions& options, std::vector<Task>& tasks, Console& console) {
   if (tasks.size() > 1) {
     throw usage_error("--learn takes a run with the plan for one phase: choose it with --phase");
   }
-  CorrectedDevice corrected = learn_from_program(tasks.front().step, device, options.learn);
+  Task& task = tasks.front();
+  CorrectedDevice corrected = learn_from_program(task.step, task.device, options.learn);
   if (corrected.changes.empty()) {
     corrected.changes.emplace_back("it confirms the device file, or too few pairs were compared");
   }
   for (const std::string& change : corrected.changes) {
-    doubts.push_back(fmt::format("learnt from {}: {}", options.learn, change));
-    console.warn(doubts.back());
+    task.doubts.push_back(fmt::format("learnt from {}: {}", options.learn, change));
+    console.warn(task.doubts.back());
   }
-  return std::move(corrected.device);
+  task.device = std::move(corrected.device);
 }
 
 int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) {
@@ -324,7 +327,7 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
   if (!options.dimacs.empty()) dimacs.emplace(options.dimacs, options.force);
 
   std::vector<std::string> doubts;
-  DeviceModel device = careful_device(measured, doubts);
+  const DeviceModel device = careful_device(measured, doubts);
   if (measured.verdict == "unsteady") {
     doubts.insert(doubts.begin(), fmt::format("{} is unsteady: {}", options.device,
                                               printable(measured.verdict_reason, 300)));
@@ -338,12 +341,19 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
     load_steps(options, device, tasks, losses, console);
   }
   doubts.insert(doubts.begin(), losses.begin(), losses.end());
-  if (!options.learn.empty()) device = learn(options, tasks, device, doubts, console);
+  for (Task& task : tasks) {
+    task.doubts = doubts;
+    task.device = device;
+    if (options.trace.empty()) continue;  // nothing was recorded
+    task.device = with_recorded_memory(device, task.step, task.doubts);
+    for (size_t i = doubts.size(); i < task.doubts.size(); ++i) console.warn(task.doubts[i]);
+  }
+  if (!options.learn.empty()) learn(options, tasks, console);
   for (Task& task : tasks) {
     if (tasks.size() > 1) {
       print(options, fmt::format("{} step\n", to_text(task.step.phase)), console);
     }
-    const int code = plan_step(options, device, task, dimacs ? &*dimacs : nullptr, doubts, console);
+    const int code = plan_step(options, task, dimacs ? &*dimacs : nullptr, console);
     if (code != kExitDone) return code;
   }
   return kExitDone;

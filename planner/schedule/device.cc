@@ -115,6 +115,7 @@ static void describe(Fields& fields, FieldsOf<Fields, DeviceModel>& device) {
   fields("cache_budget_bytes", device.cache_budget_bytes);
   fields.or_default("memory_bytes", device.memory_bytes);
   fields("memory_bandwidth_bytes_per_s", device.memory_bandwidth_bytes_per_s);
+  fields.or_default("memory_bandwidth_low_bytes_per_s", device.memory_bandwidth_low_bytes_per_s);
   fields("cache_read_bandwidth_bytes_per_s", device.cache_read_bandwidth_bytes_per_s);
   fields.or_default("slowdown_per_byte_ns", device.slowdown_per_byte_ns);
   fields.or_default("window_cost_ns", device.window_cost_ns);

@@ -98,6 +98,7 @@ struct DeviceModel {
   int64_t cache_budget_bytes = 0;  // usable by prefetches of one rank: the C of the flow
   int64_t memory_bytes = 0;        // of one rank, for weights and KV; 0: not stated
   double memory_bandwidth_bytes_per_s = 0;      // B_cold
+  double memory_bandwidth_low_bytes_per_s = 0;  // four fifths of the cold reads; 0: not measured
   double cache_read_bandwidth_bytes_per_s = 0;  // B_hot, upper bound
   // How much a prefetched byte lengthens the collective during which it moves, and how much a
   // window that prefetches lengthens the step, however few bytes it fetches.
@@ -122,8 +123,8 @@ inline constexpr int64_t kMostWindowCostNs = 10'000'000;
 inline constexpr double kMostSlowdownNs = 1000;
 
 // Written into new files; every 1.x is read. 1.1 added eviction, window_cost_ns, multiprocessors
-// and measurements; 1.2 intervals, verdict, operators, flops_fp4_per_s and
-// operator_slowdown_per_byte_ns.
+// and measurements; 1.2 intervals, verdict, operators, flops_fp4_per_s,
+// operator_slowdown_per_byte_ns and memory_bandwidth_low_bytes_per_s.
 inline constexpr const char* kDeviceVersion = "1.2";
 
 // Reads and validates against the schema, then checks what a schema cannot: finite positive rates,

@@ -268,6 +268,9 @@ DeviceModel device_from(const CalibrationSamples& samples) {
   device.cache_bytes = samples.host.cache_bytes;
   device.memory_bandwidth_bytes_per_s =
       std::round(rate(samples.probe_bytes, best(samples.cold_ns)));
+  constexpr double kSlowestFifth = 0.8;  // by their time
+  device.memory_bandwidth_low_bytes_per_s =
+      std::round(rate(samples.probe_bytes, quantile(samples.cold_ns, kSlowestFifth)));
   device.cache_read_bandwidth_bytes_per_s =
       std::round(rate(samples.probe_bytes, best(samples.hot_ns)));
   device.op_floor_ns = std::llround(best(samples.floor_ns));

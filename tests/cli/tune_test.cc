@@ -79,6 +79,17 @@ TEST_F(PreserveTune, WritesAScheduleForTheTrace) {
   EXPECT_LT(planned.plan.prefetch_step_ns, planned.plan.baseline_step_ns);
 }
 
+TEST_F(PreserveTune, SaysThatMemoryWasSlowerInTheRecording) {
+  DeviceModel device = test::cpu_device();
+  device.ranks = 1;
+  device.memory_bandwidth_bytes_per_s = 1e15;
+  device.memory_bandwidth_low_bytes_per_s = 1;
+  std::ofstream(directory_ / "device.json") << to_json(device);
+  const test::Run run = succeeded(tune_with_device({}));
+  EXPECT_THAT(run.err, HasSubstr("planned with memory at "));
+  EXPECT_THAT(schedule().warnings, testing::Contains(HasSubstr("planned with memory at ")));
+}
+
 TEST_F(PreserveTune, StandardOutputCarriesOnlyTheSchedule) {
   const test::Run run = succeeded(tune_with_device({"-o", "-"}));
   EXPECT_EQ(nlohmann::json::parse(run.out).at("schema"), "preserve/schedule");

@@ -10,6 +10,7 @@
 
 #include "common/error.h"
 #include "planner/problem/read_gain.h"
+#include "planner/problem/recorded_memory.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
 
@@ -414,6 +415,29 @@ TEST(Problem, RefusesImpossibleBudgets) {
   EXPECT_THAT(with_budget(101 * kKiB), HasSubstr("more than the cache"));
   EXPECT_THAT(with_budget(100), HasSubstr("smallest slice"));
   EXPECT_EQ(with_budget(50 * kKiB), "accepted");
+}
+
+// By bytes half of what is read comes at 8 or less, half at 8 GB/s or more.
+TEST(RecordedMemory, IsTheRateOfTheOperatorsWhereColdReadsWereAsSlow) {
+  TinyStep step;
+  step.collective(10'000);
+  step.reader("norm", 1'000, 1'000);  // starts for longer than it reads
+  step.reader("slow", kMiB, kMiB / 6.0);
+  step.reader("gemm", 2 * kMiB, 2 * kMiB / 8.0);
+  step.reader("fast", kMiB, kMiB / 9.0);
+  DeviceModel device = tiny_device(100'000);
+  std::vector<std::string> said;
+  const auto rate = [&](double low) {
+    device.memory_bandwidth_low_bytes_per_s = low;
+    return with_recorded_memory(device, *step, said).memory_bandwidth_bytes_per_s;
+  };
+  EXPECT_DOUBLE_EQ(rate(0), 10e9);      // not measured
+  EXPECT_DOUBLE_EQ(rate(8.1e9), 10e9);  // memory was never so slow: the operators are
+  EXPECT_THAT(said, testing::IsEmpty());
+  EXPECT_DOUBLE_EQ(rate(7e9), 8e9);
+  EXPECT_THAT(said, testing::ElementsAre(HasSubstr("memory at 8.0 GB/s")));
+  device.memory_bandwidth_bytes_per_s = 8e9;
+  EXPECT_DOUBLE_EQ(rate(7e9), 8e9);
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ DeviceModel sample() {
   device.cache_bytes = 32 << 20;
   device.cache_budget_bytes = 8 << 20;
   device.memory_bandwidth_bytes_per_s = 2e10;
+  device.memory_bandwidth_low_bytes_per_s = 1.9e10;
   device.cache_read_bandwidth_bytes_per_s = 6e10;
   device.slowdown_per_byte_ns = 0.001;
   device.op_floor_ns = 300;

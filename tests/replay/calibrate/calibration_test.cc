@@ -72,6 +72,15 @@ TEST(Calibration, ASlowMethodDoesNotWinEither) {
   EXPECT_EQ(rank_methods(samples, 4 * kMiB).front().name, "load");
 }
 
+TEST(Calibration, TheMemorysLowRateIsThatOfTheSlowestFifth) {
+  CalibrationSamples samples = plausible();
+  samples.cold_ns.push_back(2 * samples.cold_ns[0]);
+  samples.cold_ns.push_back(2 * samples.cold_ns[0]);
+  const DeviceModel device = device_from(samples);
+  EXPECT_NEAR(device.memory_bandwidth_bytes_per_s, 20e9, 1e6);
+  EXPECT_NEAR(device.memory_bandwidth_low_bytes_per_s, 10e9, 1e6);
+}
+
 TEST(Calibration, TheBudgetIsWhereBytesStopSurviving) {
   const DeviceModel device = device_from(plausible());
   EXPECT_NEAR(static_cast<double>(device.cache_budget_bytes), 0.95 * 12 * kMiB, 4096);
