@@ -346,7 +346,10 @@ int tune(TuneOptions& options, std::vector<std::string> rest, Console& console) 
     task.device = device;
     if (options.trace.empty()) continue;  // nothing was recorded
     task.device = with_recorded_memory(device, task.step, task.doubts);
-    for (size_t i = doubts.size(); i < task.doubts.size(); ++i) console.warn(task.doubts[i]);
+    if (task.doubts.size() == doubts.size()) continue;
+    console.warn(tasks.size() == 1
+                     ? task.doubts.back()
+                     : fmt::format("{} step: {}", to_text(task.step.phase), task.doubts.back()));
   }
   if (!options.learn.empty()) learn(options, tasks, console);
   for (Task& task : tasks) {

@@ -59,7 +59,7 @@ class Compiler {
     PlanHeader& header = compiled_.content.header;
     const IssueMethod& issue = method_of(schedule_, schedule_.plan);
     header.method = method(issue);
-    // Calibration ranks a spare core first where that pays.
+    // preserve-tune chooses a spare core where that pays.
     header.via = request_.via.value_or(issue.placement == "spare" ? Via::spare : Via::measured);
     header.mode = request_.mode;
     header.ranks = static_cast<uint32_t>(schedule_.ranks);

@@ -343,10 +343,11 @@ const PrefetchMethod* choose_method(const DeviceModel& device, const std::string
   std::string known;
   for (const PrefetchMethod& method : device.methods) {
     const std::string full = full_name(issue_method(method));
-    if (name.empty() || name == method.name || name == full) return &method;
+    if (name == full) return &method;
     known += (known.empty() ? "" : ", ") + full;
   }
-  if (name.empty()) return nullptr;
+  const PrefetchMethod* found = find_method(device, name);
+  if (found != nullptr || name.empty()) return found;
   throw usage_error("invalid --method '{1}': device {0} has: {2}", device.name, name,
                     known.empty() ? "none" : known);
 }

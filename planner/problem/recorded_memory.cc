@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kLeastBytes = 1 << 20;  // smaller operators show their start as well
 constexpr double kWorthSaying = 0.9;
+constexpr double kMostlyArithmetic = 0.5;  // of the time, at least so much even if all is cached
 
 double read_bytes(const StepOp& op) {
   double bytes = 0;
@@ -27,7 +28,7 @@ double median_read_rate(const FoldedStep& step) {
   double total_bytes = 0;
   for (const StepOp& op : step.ops) {
     const double bytes = op.kind == OpKind::compute ? read_bytes(op) : 0;
-    if (bytes < kLeastBytes || op.dur_ns <= 0) continue;
+    if (bytes < kLeastBytes || op.floor_ns >= kMostlyArithmetic * op.dur_ns) continue;
     rates.emplace_back(bytes / op.dur_ns * kNsPerS, bytes);
     total_bytes += bytes;
   }
@@ -46,14 +47,14 @@ DeviceModel with_recorded_memory(const DeviceModel& device, const FoldedStep& st
                                  std::vector<std::string>& said) {
   const double least = device.memory_bandwidth_low_bytes_per_s;
   const double calibrated = device.memory_bandwidth_bytes_per_s;
-  const double recorded = median_read_rate(step);
+  const double recorded = step.phase == StepPhase::prefill ? 0 : median_read_rate(step);
   if (least <= 0 || recorded < least || recorded >= calibrated) return device;
   DeviceModel changed = device;
   changed.memory_bandwidth_bytes_per_s = recorded;
   if (recorded < kWorthSaying * calibrated) {
     said.push_back(
-        fmt::format("planned with memory at {}, as the operators of the recording read; in the "
-                    "calibration it went from {} to {}",
+        fmt::format("planned with memory at {}, as the operators of the recording read; most cold "
+                    "reads of the calibration lay between {} and {}",
                     format_rate(recorded), format_rate(least), format_rate(calibrated)));
   }
   return changed;

@@ -45,7 +45,7 @@ bool PrefetchStream::follow(const PrefetchOrders& orders, size_t op_count) {
 }
 
 void PrefetchStream::assume_arrived() {
-  // When the first of them began to arrive: as those before did, but for more or fewer bytes.
+  // When the first of them began to arrive, if all end when those before did.
   double since_bytes = cache_.clock_bytes();
   if (!for_next_step_before_.empty()) {
     since_bytes = std::numeric_limits<double>::infinity();
@@ -64,6 +64,7 @@ void PrefetchStream::assume_arrived() {
     const Prefetch& prefetch = for_next_step_[i];
     cache_.fetch(prefetch.tensor, prefetch.begin, prefetch.end, since_bytes, cache_.reread_bytes());
     waiting_[places_for_next_step_[i]] = static_cast<double>(prefetch.end - prefetch.begin);
+    since_bytes += waiting_[places_for_next_step_[i]];
   }
 }
 

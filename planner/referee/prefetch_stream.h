@@ -57,7 +57,7 @@ class PrefetchStream {
   bool follow(const PrefetchOrders& orders, size_t op_count);
 
   // Other orders than those before have been followed for long: what they fetch for the next step
-  // has arrived, as old as what the orders before had fetched. For a stream that outlasts its
+  // has arrived, the last of it when the last of theirs did. For a stream that outlasts its
   // window, for which the step waits.
   void assume_arrived();
   // Nothing has been fetched for the next step.

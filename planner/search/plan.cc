@@ -480,21 +480,21 @@ Planned plan_by_method(const FoldedStep& step, const DeviceModel& device, PlanOp
 
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options) {
-  std::vector<Planned> by_method;
+  Planned chosen;
   for (const std::string& name : methods_to_plan(step, device, options.problem)) {
     PlanOptions named = options;
     named.problem.method = name;
-    by_method.push_back(plan_by_method(step, device, named));
+    Planned other = plan_by_method(step, device, named);
+    if (!chosen.solved) {
+      chosen = std::move(other);
+      continue;
+    }
+    const int64_t other_ns = other.schedule.plan.prefetch_step_ns;
+    const auto worth_ns = std::llround((1 + kVerdictTolerance) * static_cast<double>(other_ns));
+    if (worth_ns < chosen.schedule.plan.prefetch_step_ns) std::swap(chosen, other);
+    chosen.schedule.plan.reasons.push_back(what_another_gives(chosen.schedule, other.schedule));
   }
-  const auto best = std::ranges::min_element(
-      by_method, {}, [](const Planned& planned) { return planned.schedule.plan.prefetch_step_ns; });
-  for (const Planned& other : by_method) {
-    if (&other == &*best || best->schedule.plan.verdict != PlanVerdict::prefetch) continue;
-    best->schedule.plan.reasons.push_back(fmt::format(
-        "fetched by {}: {} is predicted with {}", describe(best->schedule.method),
-        format_duration(other.schedule.plan.prefetch_step_ns), describe(other.schedule.method)));
-  }
-  return std::move(*best);
+  return chosen;
 }
 
 }  // namespace preserve

@@ -35,7 +35,8 @@ struct Planned {
 SimulationResult predict(Plan& plan, const FoldedStep& step, const DeviceModel& device,
                          const IssueMethod& issue, const PlanOptions& options);
 
-// By the method that the options name, else by the best of methods_to_plan().
+// By the method that the options name, else by the first of methods_to_plan(), or another one whose
+// step is shorter by what counts as a gain.
 Planned make_schedule(const FoldedStep& step, const DeviceModel& device,
                       const PlanOptions& options);
 

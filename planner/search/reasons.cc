@@ -164,4 +164,12 @@ std::string why_not_worth_it(const Plan& best, const std::string& how) {
       how, gain_percent, 100 * kVerdictTolerance);
 }
 
+std::string what_another_gives(const Schedule& chosen, const Schedule& other) {
+  const Plan& plan = other.plan;
+  return fmt::format("{} instead of {}: {}", describe(other.method), describe(chosen.method),
+                     plan.verdict == PlanVerdict::prefetch
+                         ? format_duration(plan.prefetch_step_ns) + " per step"
+                         : plan.reasons.front());
+}
+
 }  // namespace preserve

@@ -312,7 +312,7 @@ class Evaluation {
     return used_windows(plan) == 0 ? Judged{cell_.baseline_step_ns} : judge(plan, referee);
   }
 
-  // The best of all that preserve-tune would offer.
+  // The best of all that preserve-tune would offer with the device's first method.
   std::vector<PlannedWindow> searched_windows() const {
     PlanOptions options = options_;  // the method that all other figures of the cell are of
     if (const PrefetchMethod* first = choose_method(device_, {})) {

@@ -144,6 +144,17 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   EXPECT_EQ(other->method->name, "load");
 }
 
+TEST_F(ClosedLoopTest, BeginsWithTheOtherPlacementWhereItsPlanIsBetter) {
+  device_.methods[1] = device_.methods[0];
+  device_.methods[1].placement = "spare";
+  device_.methods[0].bandwidth_bytes_per_s /= 8;
+  World world = this->world();
+  const Schedule chosen = choose(world);
+  EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch);
+  EXPECT_EQ(chosen.method.placement, "spare");
+  EXPECT_FALSE(chosen.plan.method);
+}
+
 // The device file is too optimistic: every plan is slower.
 TEST_F(ClosedLoopTest, DoesNothingWhereNothingWins) {
   World world = this->world();

@@ -72,6 +72,18 @@ TEST(Referee, AGlanceAgesWhatWaitsAsManyRepetitionsDo) {
   }
 }
 
+TEST(Referee, AGlanceAgesEachOfSeveralByItself) {
+  ForNextStep c;
+  c.device.survival = {{50'000, 1}, {350'000, 0}};
+  Referee referee(*c.step, c.device, {}), other(*c.step, c.device, {});
+  referee.run(c.fetch(referee, 0, 40'000));
+  Plan plan;
+  prefetch(plan, *c.step, c.window, 0, 60'000);
+  prefetch(plan, *c.step, c.window, 1, 30'000);
+  const PrefetchOrders orders = referee.orders_of(plan);
+  EXPECT_NEAR(referee.glance(orders, false).step_ns, other.run(orders).step_ns, 1e-6);
+}
+
 TEST(Referee, AGlanceRunsARepetitionFirstWherePrefetchingEndsWithItsWindow) {
   ForNextStep c;
   c.device.kind = "cpu";
