@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
@@ -46,6 +47,20 @@ TEST_F(TuneModel, PlansWithoutARecording) {
   EXPECT_EQ(plan["trace"]["sha256"], "") << "there is no trace to recognise";
   EXPECT_EQ(plan["trace"]["ranks"], 4);
   EXPECT_EQ(plan["verdict"], "prefetch");
+}
+
+// Its operators take as long as the device file says.
+TEST_F(TuneModel, TheMemoryIsTheCalibratedOneWhereNothingWasRecorded) {
+  json device = json::parse(read_text_file(kExamples + "devices/h100-sxm.json"));
+  device["memory_bandwidth_low_bytes_per_s"] = 1;
+  std::ofstream(directory_ / "device.json") << device;
+  const auto plan = [&](const std::string& file) -> json {
+    const test::Run run = succeeded(tune({"--model", kExamples + "models/llama3-8b.json", "--tp",
+                                          "4", "--device", file, "-f", "-o", "s.json"}));
+    EXPECT_THAT(run.err, testing::Not(HasSubstr("planned with memory at")));
+    return schedule("s.json")["predicted"]["prefetch_step_ns"];
+  };
+  EXPECT_EQ(plan("device.json"), plan(kExamples + "devices/h100-sxm.json"));
 }
 
 TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
