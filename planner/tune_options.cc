@@ -99,9 +99,10 @@ void define_planning(CLI::App& app, PlanOptions& plan) {
       ->check(CLI::Range(1, 8))
       ->type_name("K")
       ->capture_default_str();
-  app.add_option("--method", plan.problem.method,
-                 "Prefetch method of the device file, as load or load/spare (default: the first of "
-                 "each placement is planned with, and the better plan taken)")
+  app.add_option(
+         "--method", plan.problem.method,
+         "Prefetch method of the device file, as load or load/spare (default: the first, or "
+         "the first of the other placement where its step is 0.5 % shorter)")
       ->type_name("NAME");
   app.add_option("--min-prefetch", plan.min_prefetch_bytes, "Smallest piece worth a request")
       ->transform(as_size_bytes())

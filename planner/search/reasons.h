@@ -38,7 +38,7 @@ std::string why_nothing_is_fetched(const PlanOptions& options, const DeviceModel
 // `best`: the plan that saves most, too little or nothing, and how it was made.
 std::string why_not_worth_it(const Plan& best, const std::string& how);
 
-// What the step would be if its prefetches were issued as those of `other`.
+// The step by the method of `other`, or why that one fetches nothing.
 std::string what_another_gives(const Schedule& chosen, const Schedule& other);
 
 }  // namespace preserve
