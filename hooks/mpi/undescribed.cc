@@ -9,29 +9,43 @@ using namespace preserve::hooks;
 // Not as mpi.h declares them, which need not know those of MPI 4. All arguments are numbers or
 // pointers, each in a register or in a place of 8 bytes on the stack, so they go on as they came;
 // what follows the last one is the caller's, and means nothing to the function either.
-#define PRESERVE_MPI_COUNTED(name)                                  \
-  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_##name, MPI_##name) \
-  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_P##name, PMPI_##name)
-#define PRESERVE_MPI_COUNTED_AS(called, local, symbol)                                          \
-  extern "C" __attribute__((visibility("default"))) long local(                                 \
-      long a, long b, long c, long d, long e, long f, long g, long h, long i, long j, long k,   \
-      long l, long m, long n, long o, long p) __asm__(#symbol);                                 \
-  extern "C" long local(long a, long b, long c, long d, long e, long f, long g, long h, long i, \
-                        long j, long k, long l, long m, long n, long o, long p) {               \
-    static const auto real = next<decltype(&local)>(#symbol);                                   \
-    if (real == nullptr) return MPI_ERR_OTHER;                                                  \
-    if (listening()) listener::mpi_undescribed(called);                                         \
-    const Inside inside;                                                                        \
-    return real(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p);                                \
+#define PRESERVE_MPI_COUNTED(name)                                                             \
+  PRESERVE_MPI_COUNTED_NAMES(name,                                                             \
+                             (long a, long b, long c, long d, long e, long f, long g, long h,  \
+                              long i, long j, long k, long l, long m, long n, long o, long p), \
+                             (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p))
+// At most six arguments, all in registers: nothing of the stack is copied.
+#define PRESERVE_MPI_COUNTED_FEW(name)                                               \
+  PRESERVE_MPI_COUNTED_NAMES(name, (long a, long b, long c, long d, long e, long f), \
+                             (a, b, c, d, e, f))                                     \
+  static_assert(argument_count(&MPI_##name) <= 6);
+#define PRESERVE_MPI_COUNTED_NAMES(name, parameters, arguments)                            \
+  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_##name, MPI_##name, parameters, arguments) \
+  PRESERVE_MPI_COUNTED_AS("MPI_" #name, counted_P##name, PMPI_##name, parameters, arguments)
+#define PRESERVE_MPI_COUNTED_AS(called, local, symbol, parameters, arguments)               \
+  extern "C" __attribute__((visibility("default"))) long local parameters __asm__(#symbol); \
+  extern "C" long local parameters {                                                        \
+    static const auto real = next<decltype(&local)>(#symbol);                               \
+    if (real == nullptr) return MPI_ERR_OTHER;                                              \
+    if (listening()) listener::mpi_undescribed(called);                                     \
+    const Inside inside;                                                                    \
+    return real arguments;                                                                  \
   }
 
+namespace {
+template <typename Result, typename... Arguments>
+constexpr size_t argument_count(Result (*)(Arguments...)) {
+  return sizeof...(Arguments);
+}
+}  // namespace
+
 // --- Persistent requests, matched receives ---
-PRESERVE_MPI_COUNTED(Start)
-PRESERVE_MPI_COUNTED(Startall)
-PRESERVE_MPI_COUNTED(Mprobe)
-PRESERVE_MPI_COUNTED(Improbe)
-PRESERVE_MPI_COUNTED(Mrecv)
-PRESERVE_MPI_COUNTED(Imrecv)
+PRESERVE_MPI_COUNTED_FEW(Start)
+PRESERVE_MPI_COUNTED_FEW(Startall)
+PRESERVE_MPI_COUNTED_FEW(Mprobe)
+PRESERVE_MPI_COUNTED_FEW(Improbe)
+PRESERVE_MPI_COUNTED_FEW(Mrecv)
+PRESERVE_MPI_COUNTED_FEW(Imrecv)
 
 // --- Collectives of several types, and of neighbours ---
 PRESERVE_MPI_COUNTED(Alltoallw)
@@ -58,49 +72,49 @@ PRESERVE_MPI_COUNTED(Rput)
 PRESERVE_MPI_COUNTED(Rget)
 PRESERVE_MPI_COUNTED(Raccumulate)
 PRESERVE_MPI_COUNTED(Rget_accumulate)
-PRESERVE_MPI_COUNTED(Win_fence)
-PRESERVE_MPI_COUNTED(Win_post)
-PRESERVE_MPI_COUNTED(Win_start)
-PRESERVE_MPI_COUNTED(Win_complete)
-PRESERVE_MPI_COUNTED(Win_wait)
-PRESERVE_MPI_COUNTED(Win_lock)
-PRESERVE_MPI_COUNTED(Win_unlock)
-PRESERVE_MPI_COUNTED(Win_lock_all)
-PRESERVE_MPI_COUNTED(Win_unlock_all)
-PRESERVE_MPI_COUNTED(Win_flush)
-PRESERVE_MPI_COUNTED(Win_flush_all)
-PRESERVE_MPI_COUNTED(Win_flush_local)
-PRESERVE_MPI_COUNTED(Win_flush_local_all)
+PRESERVE_MPI_COUNTED_FEW(Win_fence)
+PRESERVE_MPI_COUNTED_FEW(Win_post)
+PRESERVE_MPI_COUNTED_FEW(Win_start)
+PRESERVE_MPI_COUNTED_FEW(Win_complete)
+PRESERVE_MPI_COUNTED_FEW(Win_wait)
+PRESERVE_MPI_COUNTED_FEW(Win_lock)
+PRESERVE_MPI_COUNTED_FEW(Win_unlock)
+PRESERVE_MPI_COUNTED_FEW(Win_lock_all)
+PRESERVE_MPI_COUNTED_FEW(Win_unlock_all)
+PRESERVE_MPI_COUNTED_FEW(Win_flush)
+PRESERVE_MPI_COUNTED_FEW(Win_flush_all)
+PRESERVE_MPI_COUNTED_FEW(Win_flush_local)
+PRESERVE_MPI_COUNTED_FEW(Win_flush_local_all)
 
 // --- Files ---
-PRESERVE_MPI_COUNTED(File_read)
-PRESERVE_MPI_COUNTED(File_read_all)
-PRESERVE_MPI_COUNTED(File_read_at)
-PRESERVE_MPI_COUNTED(File_read_at_all)
-PRESERVE_MPI_COUNTED(File_read_ordered)
-PRESERVE_MPI_COUNTED(File_read_shared)
-PRESERVE_MPI_COUNTED(File_iread)
-PRESERVE_MPI_COUNTED(File_iread_all)
-PRESERVE_MPI_COUNTED(File_iread_at)
-PRESERVE_MPI_COUNTED(File_iread_at_all)
-PRESERVE_MPI_COUNTED(File_iread_shared)
-PRESERVE_MPI_COUNTED(File_write)
-PRESERVE_MPI_COUNTED(File_write_all)
-PRESERVE_MPI_COUNTED(File_write_at)
-PRESERVE_MPI_COUNTED(File_write_at_all)
-PRESERVE_MPI_COUNTED(File_write_ordered)
-PRESERVE_MPI_COUNTED(File_write_shared)
-PRESERVE_MPI_COUNTED(File_iwrite)
-PRESERVE_MPI_COUNTED(File_iwrite_all)
-PRESERVE_MPI_COUNTED(File_iwrite_at)
-PRESERVE_MPI_COUNTED(File_iwrite_at_all)
-PRESERVE_MPI_COUNTED(File_iwrite_shared)
+PRESERVE_MPI_COUNTED_FEW(File_read)
+PRESERVE_MPI_COUNTED_FEW(File_read_all)
+PRESERVE_MPI_COUNTED_FEW(File_read_at)
+PRESERVE_MPI_COUNTED_FEW(File_read_at_all)
+PRESERVE_MPI_COUNTED_FEW(File_read_ordered)
+PRESERVE_MPI_COUNTED_FEW(File_read_shared)
+PRESERVE_MPI_COUNTED_FEW(File_iread)
+PRESERVE_MPI_COUNTED_FEW(File_iread_all)
+PRESERVE_MPI_COUNTED_FEW(File_iread_at)
+PRESERVE_MPI_COUNTED_FEW(File_iread_at_all)
+PRESERVE_MPI_COUNTED_FEW(File_iread_shared)
+PRESERVE_MPI_COUNTED_FEW(File_write)
+PRESERVE_MPI_COUNTED_FEW(File_write_all)
+PRESERVE_MPI_COUNTED_FEW(File_write_at)
+PRESERVE_MPI_COUNTED_FEW(File_write_at_all)
+PRESERVE_MPI_COUNTED_FEW(File_write_ordered)
+PRESERVE_MPI_COUNTED_FEW(File_write_shared)
+PRESERVE_MPI_COUNTED_FEW(File_iwrite)
+PRESERVE_MPI_COUNTED_FEW(File_iwrite_all)
+PRESERVE_MPI_COUNTED_FEW(File_iwrite_at)
+PRESERVE_MPI_COUNTED_FEW(File_iwrite_at_all)
+PRESERVE_MPI_COUNTED_FEW(File_iwrite_shared)
 
 // --- Other processes ---
 PRESERVE_MPI_COUNTED(Comm_spawn)
 PRESERVE_MPI_COUNTED(Comm_spawn_multiple)
-PRESERVE_MPI_COUNTED(Comm_accept)
-PRESERVE_MPI_COUNTED(Comm_connect)
+PRESERVE_MPI_COUNTED_FEW(Comm_accept)
+PRESERVE_MPI_COUNTED_FEW(Comm_connect)
 
 // --- MPI 4: sessions, partitioned messages, and what counts in MPI_Count ---
 PRESERVE_MPI_COUNTED(Session_init)
