@@ -2,18 +2,13 @@
 #include "planner/search/methods.h"
 
 namespace preserve {
-namespace {
-
-constexpr size_t kMostOpsToPlanTwice = 20'000;
-
-}  // namespace
 
 std::vector<std::string> methods_to_plan(const FoldedStep& step, const DeviceModel& device,
                                          const ProblemOptions& options) {
   const PrefetchMethod* first = choose_method(device, options.method);
   if (first == nullptr) return {""};
   std::vector<std::string> names = {full_name(issue_method(*first))};
-  if (!options.method.empty() || step.ops.size() > kMostOpsToPlanTwice) return names;
+  if (!options.method.empty() || step.ops.size() > kMostOpsToPlanAgain) return names;
   const PrefetchMethod* other =
       find_method(device, {}, first->placement == "spare" ? "consumer" : "spare");
   if (other != nullptr) names.push_back(full_name(issue_method(*other)));

@@ -12,6 +12,7 @@
 #include "common/as_index.h"
 #include "common/units.h"
 #include "planner/search/changes.h"
+#include "planner/search/methods.h"
 
 namespace preserve {
 
@@ -20,9 +21,7 @@ namespace {
 constexpr int64_t kMiB = 1 << 20;
 constexpr int64_t kLongerNs = 1000;
 constexpr double kWorthSayingPercent = 0.1;
-// Planning again takes seconds beyond, and so do trials of so many windows and operators.
-constexpr size_t kMostOpsToPlanAgain = 20'000;
-constexpr size_t kMostOpsOfTrials = 5'000'000;
+constexpr size_t kMostOpsOfTrials = 5'000'000;  // times windows; more take seconds
 
 // --- each window ---------------------------------------------------------------------------------
 

@@ -244,6 +244,25 @@ TEST(Choice, ASpareCoreFetchesWhereTheRanksOwnWorks) {
   EXPECT_THAT(nothing.plan.reasons, testing::Contains(testing::StartsWith("bulk on the spare")));
 }
 
+// What other hardware would gain is that of the chosen method, not of one that it would make best.
+TEST(Choice, OtherHardwareIsPlannedWithTheChosenMethod) {
+  test::TinyStep tiny;
+  tiny.collective(10'000);
+  tiny.reader("gemm", 200'000, 21'000);
+  DeviceModel device = test::tiny_device(150'000);
+  device.methods[0].placement = "consumer";
+  device.methods.push_back(device.methods[0]);
+  device.methods[0].start_latency_ns = 9'000;
+  device.methods[1].placement = "spare";
+  device.methods[1].start_latency_ns = 0;
+  device.methods[1].bandwidth_bytes_per_s /= 2;
+  const Schedule schedule = make_schedule(*tiny, device, {}).schedule;
+  ASSERT_EQ(schedule.method.placement, "spare");
+  for (const WhatIf& change : sensitivity(*tiny, device, {}, schedule).changes) {
+    EXPECT_THAT(change.change, testing::Not(testing::HasSubstr("start at once")));
+  }
+}
+
 TEST(Choice, MethodsAreTheFirstOfEachPlacement) {
   const auto method = [](const char* name, const char* placement) {
     return PrefetchMethod{.name = name, .placement = placement, .bandwidth_bytes_per_s = 1e9};
