@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of kernels, shapes of operands, published devices: the tables of the importer.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
+
+#include <fstream>
 
 #include "common/glob.h"
 #include "profiler/gpu/kernel_rules.h"
 #include "profiler/gpu/operand_bytes.h"
 #include "profiler/import/known_devices.h"
-#include "tests/profiler/import/support.h"
 #include "tests/support/errors.h"
+#include "tests/support/synthetic_trace.h"
 
 namespace preserve::gpu {
 namespace {
@@ -19,103 +22,100 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 TEST(KernelRules, KernelsOfRealTraces) {
+  using enum KernelClass;
   const KernelRules rules;
   const struct {
     const char* name;
     KernelClass kernel_class;
     const char* function;
   } cases[] = {
-      {"ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)",
-       KernelClass::collective, "allreduce"},
-      {"ncclKernel_AllReduce_RING_LL_Sum_float(ncclDevComm*, unsigned long, ncclWork*)",
-       KernelClass::collective, "allreduce"},
-      {"ncclDevKernel_ReduceScatter_Sum_f16_RING_LL", KernelClass::collective, "reduce_scatter"},
-      {"ncclDevKernel_Generic_1(ncclDevKernelArgsStorage<4096ul>)", KernelClass::collective, ""},
-      {"ncclDevKernel_SendRecv", KernelClass::p2p, "sendrecv"},
-      {"ncclSymkDevKernel_AllGather_LLMC", KernelClass::collective, "allgather"},
-      {"void vllm::cross_device_reduce_1stage<__nv_bfloat16, 4>(vllm::RankData*)",
-       KernelClass::collective, "allreduce"},
-      {"void multimem_all_reduce_kernel<c10::BFloat16, 16>", KernelClass::collective, "allreduce"},
-      {"void flashinfer::trtllm_allreduce_fusion::allreduce_fusion_kernel_oneshot_lamport<4>",
-       KernelClass::collective, "allreduce"},
-      {"void tensorrt_llm::kernels::oneShotAllReduceKernel<__half, 8>", KernelClass::collective,
+      {"ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)", collective,
        "allreduce"},
-      {"void deep_ep::intranode::dispatch<8, 768>", KernelClass::collective, "alltoall"},
-      {"void deep_ep::internode_ll::combine<true, 9>", KernelClass::collective, "alltoall"},
-      {"void deep_ep::internode::cached_notify<true>", KernelClass::collective, "alltoall"},
-      {"void deep_ep::intranode::barrier<8>", KernelClass::collective, "barrier"},
-      {"void deep_ep::layout::get_dispatch_layout<256, 32, 8>", KernelClass::other, ""},
+      {"ncclKernel_AllReduce_RING_LL_Sum_float(ncclDevComm*, unsigned long, ncclWork*)", collective,
+       "allreduce"},
+      {"ncclDevKernel_ReduceScatter_Sum_f16_RING_LL", collective, "reduce_scatter"},
+      {"ncclDevKernel_Generic_1(ncclDevKernelArgsStorage<4096ul>)", collective, ""},
+      {"ncclDevKernel_SendRecv", p2p, "sendrecv"},
+      {"ncclSymkDevKernel_AllGather_LLMC", collective, "allgather"},
+      {"void vllm::cross_device_reduce_1stage<__nv_bfloat16, 4>(vllm::RankData*)", collective,
+       "allreduce"},
+      {"void multimem_all_reduce_kernel<c10::BFloat16, 16>", collective, "allreduce"},
+      {"void flashinfer::trtllm_allreduce_fusion::allreduce_fusion_kernel_oneshot_lamport<4>",
+       collective, "allreduce"},
+      {"void tensorrt_llm::kernels::oneShotAllReduceKernel<__half, 8>", collective, "allreduce"},
+      {"void deep_ep::intranode::dispatch<8, 768>", collective, "alltoall"},
+      {"void deep_ep::internode_ll::combine<true, 9>", collective, "alltoall"},
+      {"void deep_ep::internode::cached_notify<true>", collective, "alltoall"},
+      {"void deep_ep::intranode::barrier<8>", collective, "barrier"},
+      {"void deep_ep::layout::get_dispatch_layout<256, 32, 8>", other, ""},
       {"mscclKernel_Sum_hip_bfloat16_Simple_false(ncclDevComm*, mscclAlgo*, mscclWork*)",
-       KernelClass::collective, "allreduce"},
-      {"oneccl_reduce_base<float, 2, 16, 1, 1, 2>", KernelClass::collective, ""},
-      {"oneccl_allgather_small<sycl::half>", KernelClass::collective, "allgather"},
-      {"mscclpp::allreduceAllPairs<float>", KernelClass::collective, "allreduce"},
-      {"void rccl::device::runRing<__half>(int)", KernelClass::collective, ""},
-      {"hcclReduceScatter_kernel", KernelClass::collective, "reduce_scatter"},
-      {"void pplx::dispatch_kernel", KernelClass::collective, "alltoall"},
-      {"c10d::symmetric_memory::barrier_kernel", KernelClass::collective, "barrier"},
-      {"hcom_allReduce__123_0_1", KernelClass::collective, "allreduce"},
-      {"hcom_reduceScatter__4_2_1", KernelClass::collective, "reduce_scatter"},
-      {"hcom_receive__4_2_1", KernelClass::p2p, "recv"},
-      {"userbuffers_fp16_sum_inplace_gpu_rr_ag", KernelClass::collective, "allgather"},
-      {"userbuffers_fp16_sum_inplace_gpu_rr_rs_oop", KernelClass::collective, "reduce_scatter"},
-      {"kuserbuffers_pullrecv", KernelClass::p2p, "sendrecv"},
-      {"void tensorrt_llm::kernels::moe_comm::moeA2ADispatchKernel<8>(int const*)",
-       KernelClass::collective, "alltoall"},
-      {"void tensorrt_llm::kernels::moe_comm::moeA2ACombineKernel<__nv_bfloat16, 8>(...)",
-       KernelClass::collective, "alltoall"},
-      {"void mori::moe::EpCombineIntraNodeKernel<__hip_bfloat16>", KernelClass::collective,
+       collective, "allreduce"},
+      {"oneccl_reduce_base<float, 2, 16, 1, 1, 2>", collective, ""},
+      {"oneccl_allgather_small<sycl::half>", collective, "allgather"},
+      {"mscclpp::allreduceAllPairs<float>", collective, "allreduce"},
+      {"void rccl::device::runRing<__half>(int)", collective, ""},
+      {"hcclReduceScatter_kernel", collective, "reduce_scatter"},
+      {"void pplx::dispatch_kernel", collective, "alltoall"},
+      {"c10d::symmetric_memory::barrier_kernel", collective, "barrier"},
+      {"hcom_allReduce__123_0_1", collective, "allreduce"},
+      {"hcom_reduceScatter__4_2_1", collective, "reduce_scatter"},
+      {"hcom_receive__4_2_1", p2p, "recv"},
+      {"userbuffers_fp16_sum_inplace_gpu_rr_ag", collective, "allgather"},
+      {"userbuffers_fp16_sum_inplace_gpu_rr_rs_oop", collective, "reduce_scatter"},
+      {"kuserbuffers_pullrecv", p2p, "sendrecv"},
+      {"void tensorrt_llm::kernels::moe_comm::moeA2ADispatchKernel<8>(int const*)", collective,
        "alltoall"},
-      {"void c10d::symmetric_memory::put_signal_kernel(unsigned int**)", KernelClass::p2p, "send"},
-      {"nvls_reduce_kernel", KernelClass::collective, ""},
-      {"triton_red_fused_add_all_reduce_mean_1", KernelClass::reduction, ""},
-      {"triton_poi_fused_all_gather_into_tensor_silu_0", KernelClass::elementwise, ""},
-      {"triton_tem_fused_addmm_4", KernelClass::matmul, ""},
-      {"zeCommandListAppendMemoryCopy(M2D)[1024 bytes]", KernelClass::copy, ""},
-      {"collective-permute-start.3", KernelClass::p2p, "sendrecv"},
-      {"recv-done.3", KernelClass::p2p, "recv"},
-      {"reduce_local_outofplace_kernel_float32_sum", KernelClass::collective, ""},
-      {"oneccl_recv_kernel", KernelClass::p2p, "recv"},
-      {"mcclKernel_AllReduce_Ring_Sum_bf16", KernelClass::collective, "allreduce"},
-      {"cnclKernel_Ring", KernelClass::collective, ""},
-      {"MoeDistributeDispatchV2_0", KernelClass::collective, "alltoall"},
-      {"void hybrid_ep::combine_kernel<8>(int)", KernelClass::collective, "alltoall"},
-      {"moe_all2all_dispatch", KernelClass::collective, "alltoall"},
-      {"tensorrt_llm::kernels::fusedMoeCommKernel", KernelClass::collective, "alltoall"},
-      {"rocshmem_put_wave", KernelClass::p2p, "put"},
-      {"symm_mem::multimem_reduce", KernelClass::collective, ""},
-      {"nvjet_sm103_tst_32x64_64x16_4x1_v_bz_splitK_TNN", KernelClass::matmul, ""},
-      {"void cublasLt::splitKreduce_kernel<32, 16, int, float>", KernelClass::reduction, ""},
-      {"Cijk_Alik_Bljk_BBS_BH_Bias_HA_S_SAV_UserArgs_MT64x16x128", KernelClass::matmul, ""},
-      {"sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", KernelClass::matmul, ""},
-      {"volta_sgemm_128x32_nt", KernelClass::matmul, ""},
-      {"fmhaSm100fKernel_QkvBfloat16OBfloat16H128PagedKvCausal", KernelClass::attention, ""},
-      {"void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64>>", KernelClass::attention,
+      {"void tensorrt_llm::kernels::moe_comm::moeA2ACombineKernel<__nv_bfloat16, 8>(...)",
+       collective, "alltoall"},
+      {"void mori::moe::EpCombineIntraNodeKernel<__hip_bfloat16>", collective, "alltoall"},
+      {"void c10d::symmetric_memory::put_signal_kernel(unsigned int**)", p2p, "send"},
+      {"nvls_reduce_kernel", collective, ""},
+      {"triton_red_fused_add_all_reduce_mean_1", reduction, ""},
+      {"triton_poi_fused_all_gather_into_tensor_silu_0", elementwise, ""},
+      {"triton_tem_fused_addmm_4", matmul, ""},
+      {"zeCommandListAppendMemoryCopy(M2D)[1024 bytes]", copy, ""},
+      {"collective-permute-start.3", p2p, "sendrecv"},
+      {"recv-done.3", p2p, "recv"},
+      {"reduce_local_outofplace_kernel_float32_sum", collective, ""},
+      {"oneccl_recv_kernel", p2p, "recv"},
+      {"mcclKernel_AllReduce_Ring_Sum_bf16", collective, "allreduce"},
+      {"cnclKernel_Ring", collective, ""},
+      {"MoeDistributeDispatchV2_0", collective, "alltoall"},
+      {"void hybrid_ep::combine_kernel<8>(int)", collective, "alltoall"},
+      {"moe_all2all_dispatch", collective, "alltoall"},
+      {"tensorrt_llm::kernels::fusedMoeCommKernel", collective, "alltoall"},
+      {"rocshmem_put_wave", p2p, "put"},
+      {"symm_mem::multimem_reduce", collective, ""},
+      {"nvjet_sm103_tst_32x64_64x16_4x1_v_bz_splitK_TNN", matmul, ""},
+      {"void cublasLt::splitKreduce_kernel<32, 16, int, float>", reduction, ""},
+      {"Cijk_Alik_Bljk_BBS_BH_Bias_HA_S_SAV_UserArgs_MT64x16x128", matmul, ""},
+      {"sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", matmul, ""},
+      {"volta_sgemm_128x32_nt", matmul, ""},
+      {"fmhaSm100fKernel_QkvBfloat16OBfloat16H128PagedKvCausal", attention, ""},
+      {"void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64>>", attention, ""},
+      {"void paged_attention_ll4mi_QKV_mfma16_kernel<0>", attention, ""},
+      {"void paged_attention_ll4mi_reduce_kernel<__hip_bfloat16>", reduction, ""},
+      {"bmm_Bfloat16_Bfloat16Bfloat16_Fp32_t128x8x128u2_s6_swiGlu_dynB_sm100f", experts, ""},
+      {"void moe::dev::finalize::finalizeKernel<x>", reduction, ""},
+      {"void (anonymous namespace)::store_kvcache<2048l>", kv_store, ""},
+      {"void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, ArgMaxOps>>", reduction,
        ""},
-      {"void paged_attention_ll4mi_QKV_mfma16_kernel<0>", KernelClass::attention, ""},
-      {"void paged_attention_ll4mi_reduce_kernel<__hip_bfloat16>", KernelClass::reduction, ""},
-      {"bmm_Bfloat16_Bfloat16Bfloat16_Fp32_t128x8x128u2_s6_swiGlu_dynB_sm100f",
-       KernelClass::experts, ""},
-      {"void moe::dev::finalize::finalizeKernel<x>", KernelClass::reduction, ""},
-      {"void (anonymous namespace)::store_kvcache<2048l>", KernelClass::kv_store, ""},
-      {"void at::native::reduce_kernel<512, 1, at::native::ReduceOp<float, ArgMaxOps>>",
-       KernelClass::reduction, ""},
       // As CUPTI gives them: mangled.
       {"_ZN2at6native13reduce_kernelILi512ELi1ENS0_8ReduceOpIfNS0_9ArgMaxOpsIfEEjlLi4EEEEEvT1_",
-       KernelClass::reduction, ""},
+       reduction, ""},
       {"_ZN4vllm26cross_device_reduce_1stageI13__nv_bfloat16Li8EEEvPNS_8RankDataENS_11RankSignalsE"
        "PNS_6SignalEPT_ii",
-       KernelClass::collective, "allreduce"},
+       collective, "allreduce"},
       {"_ZN7cutlass13device_kernelINS_4gemm6kernel13GemmUniversalIN4cute5tupleIJiiiEEEEEEEvNT_"
        "6ParamsE",
-       KernelClass::matmul, ""},
+       matmul, ""},
       {"_ZN7cutlass13device_kernelIN5flash11enable_sm90INS1_16FlashAttnFwdSm90IvEEEEEEvNT_6ParamsE",
-       KernelClass::attention, ""},
-      {"_ZN4vllm25reshape_and_cache_kernelI6__halfEEvPKT_", KernelClass::kv_store, ""},
-      {"void at::native::vectorized_elementwise_kernel<4, gemm>", KernelClass::elementwise, ""},
-      {"_ZN5aiter24add_rmsnorm_quant_kernelIDF16b", KernelClass::norm, ""},
-      {"Memcpy DtoD (Device -> Device)", KernelClass::copy, ""},
-      {"completely unheard of", KernelClass::other, ""}};
+       attention, ""},
+      {"_ZN4vllm25reshape_and_cache_kernelI6__halfEEvPKT_", kv_store, ""},
+      {"void at::native::vectorized_elementwise_kernel<4, gemm>", elementwise, ""},
+      {"_ZN5aiter24add_rmsnorm_quant_kernelIDF16b", norm, ""},
+      {"Memcpy DtoD (Device -> Device)", copy, ""},
+      {"completely unheard of", other, ""}};
   for (const auto& each : cases) {
     const KernelIdentity identity = rules.identify(each.name);
     EXPECT_EQ(to_text(identity.kernel_class), std::string(to_text(each.kernel_class))) << each.name;
@@ -126,9 +126,9 @@ TEST(KernelRules, KernelsOfRealTraces) {
 TEST(KernelRules, UsersComeFirst) {
   TemporaryDirectory directory;
   KernelRules rules;
-  rules.add_file(test::write_text(
-      directory, "rules",
-      "# mine\n*MyFusedGemm* collective allreduce # it waits\n\n*fast_path* matmul\n"));
+  std::ofstream(directory / "rules")
+      << "# mine\n*MyFusedGemm* collective allreduce # it waits\n\n*fast_path* matmul\n";
+  rules.add_file(directory / "rules");
   EXPECT_EQ(rules.identify("void myfusedgemm_v2").function, "allreduce");
   EXPECT_EQ(rules.identify("x_fast_path_y").kernel_class, KernelClass::matmul);
 }
@@ -136,8 +136,9 @@ TEST(KernelRules, UsersComeFirst) {
 TEST(KernelRules, BadRulesAreRefusedWithTheirLine) {
   TemporaryDirectory directory;
   for (const char* line : {"*x*", "*x* gemms", "*x* matmul a b"}) {
-    const auto path = test::write_text(directory, "rules", std::string("# one\n") + line + "\n");
-    EXPECT_THAT([&] { KernelRules().add_file(path); }, test::fails_with("rules:2:")) << line;
+    std::ofstream(directory / "rules") << "# one\n" << line << "\n";
+    EXPECT_THAT([&] { KernelRules().add_file(directory / "rules"); }, test::fails_with("rules:2:"))
+        << line;
   }
 }
 

@@ -16,8 +16,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-const std::string kRank = R"("distributedInfo": {"rank": 0, "world_size": 1}, )";
-
 std::string call(double start_us, const std::string& name, const std::string& kernel = "") {
   static int correlation = 1000;
   return kineto_event("cuda_runtime", name, start_us, 2, 70,
@@ -73,18 +71,17 @@ std::vector<std::string> replay(double at, int correlation, int tokens) {
           kernel("splitKreduce_kernel", 36, 15)};
 }
 
-class ImportCaptures : public testing::Test {
+class ImportCaptures : public Importing {
  protected:
   std::filesystem::path write(const char* name, std::vector<std::vector<std::string>> parts,
-                              const std::string& head = kRank) {
+                              const std::string& head = kineto_rank(0, 1)) {
     std::vector<std::string> events;
     for (auto& part : parts) events.insert(events.end(), part.begin(), part.end());
-    return write_text(directory_, name, kineto_document(events, head));
+    return write_events(name, events, head);
   }
   std::filesystem::path replays(int tokens = 3) {
     return write("run.json", {replay(10'000, 21, tokens), replay(20'000, 22, tokens)});
   }
-  TemporaryDirectory directory_;
 };
 
 std::vector<std::string> products(const TraceDb& db) {
@@ -103,7 +100,7 @@ TEST_F(ImportCaptures, GiveOperandsAndMessagesToTheirReplays) {
   const auto captured = write("capture_rank_0.json", {capture(100, 4)});
   const auto run = replays();
   for (const auto& files : {std::vector{captured, run}, std::vector{run, captured}}) {
-    const Imported imported = import_files(directory_, files);
+    const Imported imported = import_files(files);
     EXPECT_THAT(products(imported.db),
                 ElementsAre("first_gemm 4x512x256", "second_gemm 4x256x512", "first_gemm 4x512x256",
                             "second_gemm 4x256x512"));
@@ -118,16 +115,14 @@ TEST_F(ImportCaptures, GiveOperandsAndMessagesToTheirReplays) {
 
 TEST_F(ImportCaptures, TheSizeThatHoldsTheTokensOfTheReplayCounts) {
   const auto captured = write("captures.json", {capture(100, 2), capture(400, 4), capture(700, 8)});
-  EXPECT_THAT(products(import_files(directory_, {captured, replays(3)}).db),
-              Contains("first_gemm 4x512x256"));
-  EXPECT_THAT(products(import_files(directory_, {captured, replays(8)}).db),
-              Contains("first_gemm 8x512x256"));
-  EXPECT_THAT(products(import_files(directory_, {captured, replays(9)}).db), IsEmpty());
+  EXPECT_THAT(products(import_files({captured, replays(3)}).db), Contains("first_gemm 4x512x256"));
+  EXPECT_THAT(products(import_files({captured, replays(8)}).db), Contains("first_gemm 8x512x256"));
+  EXPECT_THAT(products(import_files({captured, replays(9)}).db), IsEmpty());
 }
 
 TEST_F(ImportCaptures, OfSeveralThatFitNoneIsGuessed) {
   const auto captured = write("captures.json", {capture(100, 2), capture(400, 4)});
-  const Imported imported = import_files(directory_, {replays(0), captured});
+  const Imported imported = import_files({replays(0), captured});
   EXPECT_THAT(products(imported.db), IsEmpty());
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("nothing says for which batch")));
 }
@@ -138,11 +133,9 @@ TEST_F(ImportCaptures, NamesOfKernelsCountMoreThanTheirOrder) {
   std::swap(events[1], events[6]);                                 // the order of a file is none
   events.insert(events.begin() + 3, call(113, "hipMemcpyAsync"));  // becomes nothing of the graph
   const auto captured = write("bs_4_rank0.json", {events});
-  EXPECT_THAT(products(import_files(directory_, {replays(), captured}).db),
-              Contains("second_gemm 4x256x512"));
+  EXPECT_THAT(products(import_files({replays(), captured}).db), Contains("second_gemm 4x256x512"));
   const Names others{"hip", "first_gemm", "a_third_gemm", "other", "MemsetAsync"};
   const Imported apart = import_files(
-      directory_,
       {replays(), write("other.json", {capture(100, 4, others), {call(300, "hipLaunchKernel")}})});
   EXPECT_THAT(products(apart.db), ElementsAre("first_gemm 4x512x256", "second_gemm 4x256x512",
                                               "first_gemm 4x512x256", "second_gemm 4x256x512"))
@@ -153,17 +146,16 @@ TEST_F(ImportCaptures, OfAnotherGraphSayNothing) {
   std::vector<std::string> longer = capture(100, 4);
   longer.insert(longer.begin() + 3, call(20, "cudaLaunchKernel"));
   longer.insert(longer.begin() + 3, call(115, "cudaLaunchKernel"));
-  const Imported imported = import_files(directory_, {replays(), write("other.json", {longer})});
+  const Imported imported = import_files({replays(), write("other.json", {longer})});
   EXPECT_THAT(products(imported.db), IsEmpty());
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("none has the kernels of 1 graph")));
-  const auto rank1 = write("rank1.json", {capture(100, 4)},
-                           R"("distributedInfo": {"rank": 1, "world_size": 1}, )");
-  EXPECT_THAT(products(import_files(directory_, {replays(), rank1}).db), IsEmpty());
+  const auto rank1 = write("rank1.json", {capture(100, 4)}, kineto_rank(1, 1));
+  EXPECT_THAT(products(import_files({replays(), rank1}).db), IsEmpty());
 }
 
 TEST_F(ImportCaptures, AFileOfBothIsJoinedWithItself) {
   const auto both = write("both.json", {capture(100, 4), replay(10'000, 21, 3)});
-  EXPECT_THAT(products(import_files(directory_, {both}).db),
+  EXPECT_THAT(products(import_files({both}).db),
               ElementsAre("first_gemm 4x512x256", "second_gemm 4x256x512"));
 }
 
@@ -171,10 +163,10 @@ TEST_F(ImportCaptures, WhatRanBesideACaptureIsCountedAndLeftOut) {
   const auto captured =
       write("capture.json",
             {capture(100, 4), {kineto_launch(90, 5), kineto_kernel("warm", 95, 2, 7, 5)}});
-  const Imported imported = import_files(directory_, {replays(), captured});
+  const Imported imported = import_files({replays(), captured});
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("1 operator of its own left out")));
   EXPECT_THAT(products(imported.db), testing::SizeIs(4));
-  EXPECT_EQ(import_files(directory_, {captured}).summary.kernels, 1) << "alone it is a trace";
+  EXPECT_EQ(import_files({captured}).summary.kernels, 1) << "alone it is a trace";
 }
 
 TEST_F(ImportCaptures, ARunThatCapturesOnTheSideIsARankOfItsOwn) {
@@ -185,11 +177,10 @@ TEST_F(ImportCaptures, ARunThatCapturesOnTheSideIsARankOfItsOwn) {
       eager.push_back(kineto_launch(1000 + 20 * i, 50 + i));
       eager.push_back(kineto_kernel("eager", 1005 + 20 * i, 5, 7, 50 + i));
     }
-    files.push_back(
-        write(rank == 0 ? "start0.json" : "start1.json", {capture(100, 4), eager},
-              fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": 2}}, )", rank)));
+    files.push_back(write(rank == 0 ? "start0.json" : "start1.json", {capture(100, 4), eager},
+                          kineto_rank(rank, 2)));
   }
-  EXPECT_EQ(import_files(directory_, files).summary.kernels, 20);
+  EXPECT_EQ(import_files(files).summary.kernels, 20);
 }
 
 // Each process counts for itself, and how many tokens there are costs nothing again.
@@ -202,15 +193,13 @@ TEST_F(ImportCaptures, WhatIsTooMuchToCompareIsSaid) {
     for (const int tokens : {1, 3, 4, 5}) {
       replays.push_back(replay(10'000 * tokens, 20 + tokens, tokens));
     }
-    files.push_back(
-        write(rank == 0 ? "rank0.json" : "rank1.json", replays,
-              fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": 2}}, )", rank)));
+    files.push_back(write(rank == 0 ? "rank0.json" : "rank1.json", replays, kineto_rank(rank, 2)));
   }
   // Three captures of five calls: 18 for the graph, and 6 for each number of tokens.
-  const Imported enough = import_files(directory_, files, false, {.captured_calls = 18 + 4 * 6});
+  const Imported enough = import_files(files, false, {.captured_calls = 18 + 4 * 6});
   EXPECT_THAT(products(enough.db), testing::SizeIs(2 * 4 * 2));
   EXPECT_THAT(enough.summary.warnings, testing::Not(Contains(HasSubstr("captures: "))));
-  const Imported less = import_files(directory_, files, false, {.captured_calls = 17});
+  const Imported less = import_files(files, false, {.captured_calls = 17});
   EXPECT_THAT(products(less.db), IsEmpty());
   EXPECT_THAT(less.summary.warnings,
               Contains(HasSubstr("captures: too much to compare for 8 graphs that ran")));
@@ -218,7 +207,7 @@ TEST_F(ImportCaptures, WhatIsTooMuchToCompareIsSaid) {
 }
 
 TEST_F(ImportCaptures, AloneAreRefused) {
-  expect_refused([&] { import_files(directory_, {write("capture.json", {capture(100, 4)})}); },
+  expect_refused({write("capture.json", {capture(100, 4)})},
                  "give the trace of their replays with it");
 }
 

@@ -16,13 +16,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class ImportDamage : public testing::Test {
- protected:
-  Imported import_text(const std::string& text, bool partial = false) {
-    return import_files(directory_, {write_text(directory_, "trace.json", text)}, partial);
-  }
-  TemporaryDirectory directory_;
-};
+using ImportDamage = Importing;
 
 std::string one_rank(int rank, int world_size, double shift_us) {
   std::vector<std::string> events;
@@ -37,15 +31,12 @@ std::string one_rank(int rank, int world_size, double shift_us) {
     events.push_back(kineto_event("user_annotation", fmt::format("ProfilerStep#{}", i),
                                   990 + 100 * i + shift_us, 95, 1));
   }
-  return kineto_document(
-      events,
-      fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, world_size));
+  return kineto_document(events, kineto_rank(rank, world_size));
 }
 
 TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
-  const auto imported =
-      import_files(directory_, {write_text(directory_, "a.json", one_rank(0, 2, 0)),
-                                write_text(directory_, "b.json", one_rank(1, 2, 777))});
+  const auto imported = import_files(
+      {write_text("a.json", one_rank(0, 2, 0)), write_text("b.json", one_rank(1, 2, 777))});
   EXPECT_THAT(imported.rows("SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
   EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op JOIN step ON step.id = step_id WHERE "
                             "op.start_ns BETWEEN step.start_ns AND step.end_ns"),
@@ -56,26 +47,24 @@ TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
 }
 
 TEST_F(ImportDamage, RanksMustBeDistinctAndComplete) {
-  const auto a = write_text(directory_, "a.json", one_rank(0, 3, 0));
-  const auto b = write_text(directory_, "b.json", one_rank(1, 3, 0));
-  const auto again = write_text(directory_, "c.json", one_rank(1, 3, 0));
-  expect_refused([&] { import_files(directory_, {a, b}); }, "rank 2 is missing");
-  expect_refused([&] { import_files(directory_, {a, b, again}); }, "both are rank 1");
-  expect_refused([&] { import_files(directory_, {a, a}); }, "is given twice");
-  const auto partial = import_files(directory_, {a, b}, true);
-  EXPECT_THAT(partial.rows("SELECT kind, count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("rank_missing 1"));
+  const auto a = write_text("a.json", one_rank(0, 3, 0));
+  const auto b = write_text("b.json", one_rank(1, 3, 0));
+  const auto again = write_text("c.json", one_rank(1, 3, 0));
+  expect_refused({a, b}, "rank 2 is missing");
+  expect_refused({a, b, again}, "both are rank 1");
+  expect_refused({a, a}, "is given twice");
+  const auto partial = import_files({a, b}, true);
+  EXPECT_THAT(partial.losses(), ElementsAre("rank_missing1"));
 }
 
 TEST_F(ImportDamage, TruncatedTextIsRefusedOrImportedInPart) {
   const std::string whole =
       kineto_document({kineto_kernel("a", 1, 1, 7, 1), kineto_kernel("b", 3, 1, 7, 2)});
   const std::string cut = whole.substr(0, whole.size() - 60);
-  expect_refused([&] { import_text(cut); }, "stops in the middle");
+  expect_text_refused(cut, "stops in the middle");
   const auto imported = import_text(cut, true);
   EXPECT_EQ(imported.summary.kernels, 1);
-  EXPECT_THAT(imported.rows("SELECT kind FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("unreadable_rest"));
+  EXPECT_THAT(imported.losses(), ElementsAre("unreadable_rest1"));
   EXPECT_THAT(imported.rows("SELECT complete FROM process"), ElementsAre("0"));
 }
 
@@ -84,10 +73,10 @@ TEST_F(ImportDamage, TruncatedGzipIsRefusedOrImportedInPart) {
   events.reserve(3000);
   for (int i = 0; i < 3000; ++i)
     events.push_back(kineto_kernel(fmt::format("k{}", i * 7919), 10.0 * i, 1, 7, i + 1));
-  const auto path = write_gzip(directory_, "t.json.gz", kineto_document(events));
+  const auto path = write_gzip("t.json.gz", kineto_document(events));
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
-  expect_refused([&] { import_files(directory_, {path}); }, "the gzip data stops before its end");
-  const auto imported = import_files(directory_, {path}, true);
+  expect_refused({path}, "the gzip data stops before its end");
+  const auto imported = import_files({path}, true);
   EXPECT_GT(imported.summary.kernels, 100);
   EXPECT_LT(imported.summary.kernels, 3000);
 }
@@ -108,11 +97,10 @@ TEST_F(ImportDamage, BadGpuRecordsAreRefusedOrCounted) {
   for (const auto& bad : cases) {
     const std::string text =
         kineto_document({kineto_kernel("good", 1, 1, 7, 1), event(bad.fields)});
-    expect_refused([&] { import_text(text); }, bad.message);
+    expect_text_refused(text, bad.message);
     const auto imported = import_text(text, true);
     EXPECT_EQ(imported.summary.kernels, 1) << bad.fields;
-    EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-                ElementsAre(bad.kind + "1"));
+    EXPECT_THAT(imported.losses(), ElementsAre(bad.kind + "1"));
   }
 }
 
@@ -123,16 +111,14 @@ TEST_F(ImportDamage, AnArrayWithoutItsEndIsWhole) {
   for (const char* end : {"", ",", ",\n", "\n", "]", ",\n]"}) {
     const auto imported = import_text("[\n" + events + end);
     EXPECT_EQ(imported.summary.kernels, 2) << end;
-    EXPECT_THAT(imported.rows("SELECT 1 FROM loss_nonzero WHERE source = 'import'"), IsEmpty());
+    EXPECT_THAT(imported.losses(), IsEmpty());
   }
-  expect_refused([&] { import_text("[\n" + events.substr(0, events.size() - 9)); },
-                 "stops in the middle");
+  expect_text_refused("[\n" + events.substr(0, events.size() - 9), "stops in the middle");
   // Within an object the format asks for it; in a file that is damaged nothing is known.
-  expect_refused([&] { import_text("{\"traceEvents\": [" + events); },
-                 "--partial takes what came before");
-  const auto gzip = write_gzip(directory_, "cut.gz", "[\n" + events + ",\n" + events);
+  expect_text_refused("{\"traceEvents\": [" + events, "--partial takes what came before");
+  const auto gzip = write_gzip("cut.gz", "[\n" + events + ",\n" + events);
   std::filesystem::resize_file(gzip, std::filesystem::file_size(gzip) - 9);
-  EXPECT_THROW(import_files(directory_, {gzip}), Error);
+  EXPECT_THROW(import_files({gzip}), Error);
 }
 
 TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
@@ -145,11 +131,9 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
     return kineto_document(events);
   };
   const std::string impossible = trace(2'000'000, 20, 50);
-  expect_refused([&] { import_text(impossible); },
-                 "'endless' on stream 7 lasts 2.00 s by its record");
+  expect_text_refused(impossible, "'endless' on stream 7 lasts 2.00 s by its record");
   const auto partial = import_text(impossible, true);
-  EXPECT_THAT(partial.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("impossible_duration1"));
+  EXPECT_THAT(partial.losses(), ElementsAre("impossible_duration1"));
   EXPECT_THAT(partial.rows("SELECT COUNT(*), MAX(end_ns) FROM op"), ElementsAre("21 3050000"));
   EXPECT_THAT(partial.rows("SELECT end_ns FROM process"), ElementsAre("3050000"));
   // A dependent launch, a long operator that a few run beside, and one that nothing runs inside of.
@@ -167,77 +151,73 @@ TEST_F(ImportDamage, ADurationOverManySuccessorsIsImpossible) {
     }
     return kineto_document(events);
   };
-  expect_refused([&] { import_text(among_others(1500, 10, "")); }, "'k' on stream 7 lasts 1.50 ms");
-  expect_refused([&] { import_text(among_others(50'000, 1, "")); }, "lasts 50.00 ms");
+  expect_text_refused(among_others(1500, 10, ""), "'k' on stream 7 lasts 1.50 ms");
+  expect_text_refused(among_others(50'000, 1, ""), "lasts 50.00 ms");
   EXPECT_EQ(import_text(among_others(400, 5, "")).summary.kernels, 16);
   EXPECT_EQ(import_text(among_others(1500, 3, "")).summary.kernels, 14);
   // Seconds over a single one, and at the end of a stream of microseconds.
-  expect_refused([&] { import_text(trace(2'000'000, 1, 50)); }, "lasts 2.00 s by its record");
+  expect_text_refused(trace(2'000'000, 1, 50), "lasts 2.00 s by its record");
   std::vector<std::string> events;
   events.reserve(11);
   for (int i = 0; i < 10; ++i) events.push_back(kineto_kernel("k", 100 + 60 * i, 50, 7, i + 1));
   events.push_back(kineto_kernel("endless", 700, 5e6, 7, 99));
-  expect_refused([&] { import_text(kineto_document(events)); }, "'endless' on stream 7");
+  expect_text_refused(kineto_document(events), "'endless' on stream 7");
   // And alone on its stream, among short ones of its name.
   events.back() = kineto_kernel("k", 300, 5e6, 8, 99);
-  expect_refused([&] { import_text(kineto_document(events)); }, "'k' on stream 8");
+  expect_text_refused(kineto_document(events), "'k' on stream 8");
   // One of another name may wait or decode for seconds, one that communicates among others, too.
   events.back() = kineto_kernel("decode", 300, 5e6, 8, 99);
-  EXPECT_EQ(import_text(kineto_document(events)).summary.kernels, 11);
+  EXPECT_EQ(import_events(events).summary.kernels, 11);
   const char* all_reduce = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL";
   events.back() = kineto_kernel(all_reduce, 300, 1.5e6, 8, 99);
   events.push_back(kineto_kernel(all_reduce, 200, 10, 9, 98));
-  EXPECT_EQ(import_text(kineto_document(events)).summary.kernels, 12);
+  EXPECT_EQ(import_events(events).summary.kernels, 12);
 }
 
 TEST_F(ImportDamage, KernelsWithoutTimeStampsAreCountedNotPlacedAtZero) {
-  const auto imported = import_text(
-      kineto_document({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)}));
-  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("zero_timestamp1"));
+  const auto imported =
+      import_events({kineto_kernel("a", 10, 5, 7, 1), kineto_kernel("b", 0, 0, 7, 2)});
+  EXPECT_THAT(imported.losses(), ElementsAre("zero_timestamp1"));
 }
 
 TEST_F(ImportDamage, TracesWithoutGpuWorkAreRefusedUnlessPartial) {
   const std::string text =
       kineto_document({kineto_event("cpu_op", "aten::mm", 1, 5, 70),
                        kineto_event("user_annotation", "gloo:all_reduce", 2, 2, 70)});
-  expect_refused([&] { import_text(text); }, "holds no GPU activity");
+  expect_text_refused(text, "holds no GPU activity");
   EXPECT_THAT(import_text(text, true).rows("SELECT name FROM range_named ORDER BY depth"),
               ElementsAre("aten::mm", "gloo:all_reduce"));
 }
 
 TEST_F(ImportDamage, OtherFilesAreRefusedByName) {
-  const auto refuse = [&](const std::string& text, const std::string& part) {
-    expect_refused([&] { import_text(text); }, part);
-  };
-  refuse("", "is empty");
-  refuse("hello", "is neither trace JSON");
-  refuse(std::string("\0\1\2", 3), "is neither trace JSON");
-  refuse(R"({"a": 1})", "has no traceEvents");
-  refuse(R"({"traceEvents": []} {"b": 1})", "something follows");
-  refuse(R"({"traceEvents": [1, "x", null, [2]]})", "holds no GPU activity");
-  refuse(R"({"traceEvents": {"a": 1}})", "has no traceEvents");
-  refuse("SQLite format 3\0garbage"s, "SQLite");
-  expect_refused([&] { import_files(directory_, {directory_.path()}); }, "not a regular file");
-  expect_refused([&] { import_files(directory_, {directory_ / "absent"}); }, "No such file");
+  expect_text_refused("", "is empty");
+  expect_text_refused("hello", "is neither trace JSON");
+  expect_text_refused(std::string("\0\1\2", 3), "is neither trace JSON");
+  expect_text_refused(R"({"a": 1})", "has no traceEvents");
+  expect_text_refused(R"({"traceEvents": []} {"b": 1})", "something follows");
+  expect_text_refused(R"({"traceEvents": [1, "x", null, [2]]})", "holds no GPU activity");
+  expect_text_refused(R"({"traceEvents": {"a": 1}})", "has no traceEvents");
+  expect_text_refused("SQLite format 3\0garbage"s, "SQLite");
+  expect_refused({directory_.path()}, "not a regular file");
+  expect_refused({directory_ / "absent"}, "No such file");
 }
 
 TEST_F(ImportDamage, DeepNestingInArgumentsIsPassedOver) {
   const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
-  const auto imported = import_text(
-      kineto_document({kineto_event("kernel", "k", 1, 1, 7, "\"x\": " + deep + ", \"stream\": 7"),
-                       kineto_kernel("k", 5, 1, 7, 2)}));
+  const auto imported =
+      import_events({kineto_event("kernel", "k", 1, 1, 7, "\"x\": " + deep + ", \"stream\": 7"),
+                     kineto_kernel("k", 5, 1, 7, 2)});
   EXPECT_EQ(imported.summary.kernels, 2);
 }
 
 TEST_F(ImportDamage, BytesOfZeroInNamesEndThem) {
-  const auto imported = import_text(kineto_document({kineto_kernel(R"(a\u0000b)", 1, 1, 7, 1)}));
+  const auto imported = import_events({kineto_kernel(R"(a\u0000b)", 1, 1, 7, 1)});
   EXPECT_THAT(imported.rows("SELECT name FROM op_named"), ElementsAre("a"));
 }
 
 TEST_F(ImportDamage, FreeTextOfTheFileIsNotKept) {
   const std::string secret = "hf_PlantedTokenPlantedTokenPlanted";
-  const auto imported = import_text(kineto_document(
+  const auto imported = import_events(
       {kineto_kernel("k", 1, 1, 7, 1),
        R"({"ph": "M", "name": "process_labels", "pid": 7, "tid": 0, "ts": 0, "args": {"labels": ")" +
            secret + "\"}}",
@@ -245,7 +225,7 @@ TEST_F(ImportDamage, FreeTextOfTheFileIsNotKept) {
            secret + "/python3 --key " + secret + "\"}}",
        kineto_launch(0.5, 1)},
       R"("username": ")" + secret + R"(", "metadata": {"system": {"env": {"HF_TOKEN": ")" + secret +
-          R"("}}}, "traceName": "/home/)" + secret + R"(/t.json", )"));
+          R"("}}}, "traceName": "/home/)" + secret + R"(/t.json", )");
   EXPECT_THAT(imported.rows("SELECT name FROM op_named"), ElementsAre("k"));
   const std::string bytes = [&] {
     std::string all;

@@ -34,18 +34,14 @@ std::string trace_of(const std::vector<double>& durations_us, int rank = 0, int 
         kineto_kernel("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", now, duration, 7, correlation++));
     now += duration + 10;
   }
-  return kineto_document(
-      events, fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, ranks));
+  return kineto_document(events, kineto_rank(rank, ranks));
 }
 
-class ImportInspector : public testing::Test {
+class ImportInspector : public Importing {
  protected:
   Imported import(const std::string& trace, const std::string& log, bool partial = false) {
-    return import_files(
-        directory_,
-        {write_text(directory_, "trace.json", trace), write_text(directory_, "log", log)}, partial);
+    return import_files({write_text("trace.json", trace), write_text("log", log)}, partial);
   }
-  TemporaryDirectory directory_;
 };
 
 TEST_F(ImportInspector, FillsInWhatTheKernelsDoNotSay) {
@@ -55,17 +51,14 @@ TEST_F(ImportInspector, FillsInWhatTheKernelsDoNotSay) {
   EXPECT_THAT(imported.rows("SELECT bytes, sequence, ranks, source FROM collective ORDER BY op_id"),
               ElementsAre("2048 5 8 nccl_inspector", "4096 6 8 nccl_inspector"));
   EXPECT_THAT(imported.summary.notes, Contains(HasSubstr("2 collectives matched")));
-  EXPECT_THAT(
-      imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
-      ElementsAre("outside_trace2"));
+  EXPECT_THAT(imported.losses("nccl_inspector"), ElementsAre("outside_trace2"));
 }
 
 TEST_F(ImportInspector, OrderOfFilesAndOfLinesDoesNotMatter) {
-  const auto trace = write_text(directory_, "trace.json", trace_of({20, 300}));
-  const auto log = write_gzip(directory_, "log", line(6, 4096, 290) + line(5, 2048, 21));
-  EXPECT_THAT(
-      import_files(directory_, {log, trace}).rows("SELECT bytes FROM collective ORDER BY op_id"),
-      ElementsAre("2048", "4096"));
+  const auto trace = write_text("trace.json", trace_of({20, 300}));
+  const auto log = write_gzip("log", line(6, 4096, 290) + line(5, 2048, 21));
+  EXPECT_THAT(import_files({log, trace}).rows("SELECT bytes FROM collective ORDER BY op_id"),
+              ElementsAre("2048", "4096"));
 }
 
 TEST_F(ImportInspector, OtherFunctionsDoNotMatch) {
@@ -119,19 +112,16 @@ TEST_F(ImportInspector, SequencesMayCountByFunction) {
 TEST_F(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
   std::vector<std::filesystem::path> files;
   for (int rank = 0; rank < 4; ++rank) {
-    files.push_back(
-        write_text(directory_, fmt::format("{}.json", rank).c_str(), trace_of({20, 300}, rank, 4)));
+    files.push_back(write_text(fmt::format("{}.json", rank), trace_of({20, 300}, rank, 4)));
   }
   files.push_back(directory_ / "log");
   const auto with_ranks = [&](int ranks, int rank) {
-    write_text(
-        directory_, "log",
-        line(5, 2048, 21, "AllReduce", rank, ranks) + line(6, 4096, 290, "AllReduce", rank, ranks));
-    return import_files(directory_, files)
-        .rows(
-            "SELECT process.rank, bytes FROM collective JOIN op ON op.id = op_id JOIN stream ON "
-            "stream.id = stream_id JOIN process ON process.id = process_id WHERE bytes IS NOT NULL "
-            "ORDER BY op_id");
+    write_text("log", line(5, 2048, 21, "AllReduce", rank, ranks) +
+                          line(6, 4096, 290, "AllReduce", rank, ranks));
+    return import_files(files).rows(
+        "SELECT process.rank, bytes FROM collective JOIN op ON op.id = op_id JOIN stream ON "
+        "stream.id = stream_id JOIN process ON process.id = process_id WHERE bytes IS NOT NULL "
+        "ORDER BY op_id");
   };
   EXPECT_THAT(with_ranks(2, 1), testing::IsEmpty());
   EXPECT_THAT(with_ranks(4, 1), ElementsAre("1 2048", "1 4096"));
@@ -147,14 +137,13 @@ class ImportInspectorLimits : public ImportInspector {
       std::string other = line(i, 2048, i == 200 ? 20 : i == 201 ? 300 : 9'000);
       lines += other.replace(other.find("0x7f"), 4, "0x1f");
     }
-    files_ = {write_text(directory_, "trace.json", trace_of({20, 300})),
-              write_text(directory_, "log", lines)};
+    files_ = {write_text("trace.json", trace_of({20, 300})), write_text("log", lines)};
   }
   std::vector<std::filesystem::path> files_;
 };
 
 TEST_F(ImportInspectorLimits, TheBestCommunicatorCountsWithinThem) {
-  EXPECT_THAT(import_files(directory_, files_).rows("SELECT bytes FROM collective"),
+  EXPECT_THAT(import_files(files_).rows("SELECT bytes FROM collective"),
               ElementsAre("2048", "2048"));
 }
 
@@ -162,15 +151,13 @@ TEST_F(ImportInspectorLimits, NothingIsGuessedOfALogThatIsTooLong) {
   for (const import::ComparisonLimits& limits :
        {import::ComparisonLimits{.per_log = 600}, import::ComparisonLimits{.per_communicator = 600},
         import::ComparisonLimits{.per_communicator = 0}}) {
-    const auto imported = import_files(directory_, files_, false, limits);
+    const auto imported = import_files(files_, false, limits);
     EXPECT_THAT(imported.rows("SELECT source FROM collective"),
                 ElementsAre("kernel_name", "kernel_name"));
     EXPECT_THAT(imported.summary.warnings,
                 Contains(HasSubstr("log: too long to be compared with the trace")));
     EXPECT_THAT(imported.summary.warnings, Not(Contains(HasSubstr("could be matched"))));
-    EXPECT_THAT(
-        imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
-        ElementsAre("outside_trace400"));
+    EXPECT_THAT(imported.losses("nccl_inspector"), ElementsAre("outside_trace400"));
   }
 }
 
@@ -178,19 +165,18 @@ TEST_F(ImportInspectorLimits, NothingIsGuessedOfALogThatIsTooLong) {
 TEST_F(ImportInspector, EveryLogIsUsed) {
   std::vector<std::filesystem::path> files;
   for (const int rank : {0, 1, 2}) {
+    files.push_back(write_text(fmt::format("{}.json", rank), trace_of({20, 300}, rank, 3)));
     files.push_back(
-        write_text(directory_, fmt::format("{}.json", rank).c_str(), trace_of({20, 300}, rank, 3)));
-    files.push_back(write_text(directory_, fmt::format("{}.log", rank).c_str(),
-                               line(5, 100 + rank, 21, "AllReduce", rank, 3)));
+        write_text(fmt::format("{}.log", rank), line(5, 100 + rank, 21, "AllReduce", rank, 3)));
   }
-  const auto imported = import_files(directory_, files);
+  const auto imported = import_files(files);
   EXPECT_THAT(imported.rows("SELECT bytes FROM collective WHERE bytes > 0 ORDER BY op_id"),
               ElementsAre("100", "101", "102"));
 }
 
 TEST_F(ImportInspector, AloneItIsNoTrace) {
-  const auto log = write_text(directory_, "log", line(5, 2048, 21));
-  EXPECT_THAT([&] { import_files(directory_, {log}); }, fails_with("holds no operators"));
+  const auto log = write_text("log", line(5, 2048, 21));
+  EXPECT_THAT([&] { import_files({log}); }, fails_with("holds no operators"));
 }
 
 TEST_F(ImportInspector, BadLinesAreRefusedOrCounted) {
@@ -207,9 +193,7 @@ TEST_F(ImportInspector, BadLinesAreRefusedOrCounted) {
         << bad.substr(0, 80);
     const auto imported = import_bad(true);
     EXPECT_THAT(imported.rows("SELECT bytes FROM collective"), ElementsAre("1024"));
-    EXPECT_THAT(
-        imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'nccl_inspector'"),
-        ElementsAre("bad_line1"));
+    EXPECT_THAT(imported.losses("nccl_inspector"), ElementsAre("bad_line1"));
   }
 }
 

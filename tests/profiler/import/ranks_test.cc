@@ -87,11 +87,8 @@ TEST(RankNames, PlacesAreCountedInTheOrderOfLaunchers) {
   EXPECT_THAT(ranks({"[TP00-PP01]"}), IsEmpty());       // how many are before it?
 }
 
-class ImportRanks : public testing::Test {
+class ImportRanks : public Importing {
  protected:
-  std::filesystem::path file(const char* name, const std::vector<std::string>& events) {
-    return write_text(directory_, name, kineto_document(events));
-  }
   // A collective on each of two GPUs.
   static std::vector<std::string> two_gpus() {
     std::vector<std::string> events;
@@ -101,7 +98,6 @@ class ImportRanks : public testing::Test {
     }
     return events;
   }
-  TemporaryDirectory directory_;
 };
 
 // Two ranks with the same thread, device and correlation numbers: they differ in the label only.
@@ -118,7 +114,7 @@ TEST_F(ImportRanks, SeveralRanksInOneFile) {
           kAllReduce, rank, start, 20 + 10 * rank, i + 1));
     }
   }
-  const auto imported = import_files(directory_, {file("merged.json", events)});
+  const auto imported = import_events(events);
   EXPECT_THAT(
       imported.rows(
           "SELECT rank, COUNT(*), SUM(op.end_ns - op.start_ns) FROM op JOIN stream ON stream.id = "
@@ -140,7 +136,7 @@ TEST_F(ImportRanks, LabelsOfProcessesNameRanksToo) {
         R"({{"ph": "X", "cat": "kernel", "name": "gemm", "pid": {}, "tid": 7, "ts": 10, "dur": 5, "args": {{"device": 0, "stream": 7}}}})",
         rank));
   }
-  const auto imported = import_files(directory_, {file("merged.json", events)});
+  const auto imported = import_events(events);
   EXPECT_THAT(imported.rows("SELECT rank FROM process ORDER BY rank"), ElementsAre("3", "5"));
 }
 
@@ -158,20 +154,20 @@ TEST_F(ImportRanks, NamesThatComeAfterTheEventsCount) {
     }
     for (const int rank : {0, 1}) {
       for (const int process : {50 + rank, rank}) {
-        events.push_back(fmt::format(
-            R"({{"ph": "M", "pid": {}, "name": "process_name", "args": {{"name": "{}"}}}})",
-            process, process < 50 && !gpus_are_named ? "python" : fmt::format("rank {}", rank)));
+        events.push_back(process_name(std::to_string(process), process < 50 && !gpus_are_named
+                                                                   ? "python"
+                                                                   : fmt::format("rank {}", rank)));
       }
     }
     return events;
   };
-  const auto named = import_files(directory_, {file("merged.json", trace(true))});
+  const auto named = import_events(trace(true));
   EXPECT_THAT(named.rows("SELECT rank, op.end_ns - op.start_ns FROM op JOIN stream ON stream.id = "
                          "stream_id JOIN process ON process.id = process_id ORDER BY rank"),
               ElementsAre("0 5000", "1 6000"));
   EXPECT_THAT(named.rows("SELECT 1 FROM loss_nonzero"), IsEmpty());
   // Where only the host's processes have a name, nothing says whose a kernel is.
-  const auto half = import_files(directory_, {file("merged.json", trace(false))});
+  const auto half = import_events(trace(false));
   EXPECT_THAT(half.rows("SELECT COUNT(*) FROM process"), ElementsAre("1"));
   EXPECT_THAT(half.summary.warnings, Contains(HasSubstr("2 processes launched what runs in it")));
 }
@@ -188,7 +184,7 @@ TEST_F(ImportRanks, EachGpuOfAProcessIsAProcess) {
           i % 2 == device ? "gemm" : kAllReduce, device, 1000 + 51 * i, device, correlation));
     }
   }
-  const auto imported = import_files(directory_, {file("two_gpus.json", events)});
+  const auto imported = import_events(events);
   EXPECT_THAT(imported.rows(
                   "SELECT process.rank, COUNT(*), SUM(op.kind = 'collective'), COUNT(op.step_id), "
                   "COUNT(op.range_id) FROM op JOIN stream ON stream.id = stream_id JOIN process ON "
@@ -211,62 +207,51 @@ TEST_F(ImportRanks, ProcessesThatCannotBeToldApartAreSaid) {
                       pid, start));
       events.push_back(kineto_kernel(kAllReduce, start + 5, 5, 7, 3));
     }
-    const auto file = write_text(directory_, "merged.json", kineto_document(events));
-    EXPECT_THAT(import_files(directory_, {file}).summary.warnings,
+    EXPECT_THAT(import_events(events).summary.warnings,
                 Contains(HasSubstr("2 processes launched what runs in it")))
         << first;
   }
 }
 
 TEST_F(ImportRanks, OneRankOfSeveralGpusMayComeAlone) {
-  const auto file = write_text(
-      directory_, "one.json",
-      kineto_document(two_gpus(), R"("distributedInfo": {"rank": 1, "world_size": 2}, )"));
-  const Imported imported = import_files(directory_, {file});
+  const Imported imported = import_events(two_gpus(), kineto_rank(1, 2));
   EXPECT_THAT(imported.rows("SELECT rank || ' of ' || world_size FROM process"),
               ElementsAre("2 of 4", "3 of 4"));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("rank 0, 1 of 4 is missing")));
 }
 
 TEST_F(ImportRanks, ACopyOnAnotherGpuMakesNoProcess) {
-  const auto imported = import_files(
-      directory_,
-      {file(
-          "rank0.json",
-          {kineto_kernel("gemm", 10, 5, 7, 1),
-           R"({"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy PtoP", "pid": 1, "tid": 9, "ts": 20, "dur": 5, "args": {"device": 1, "stream": 9, "bytes": 8}})"})});
+  const auto imported = import_files({write_events(
+      "rank0.json",
+      {kineto_kernel("gemm", 10, 5, 7, 1),
+       R"({"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy PtoP", "pid": 1, "tid": 9, "ts": 20, "dur": 5, "args": {"device": 1, "stream": 9, "bytes": 8}})"})});
   EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM process"), ElementsAre("1"));
   EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("2"));
 }
 
 TEST_F(ImportRanks, WhatTheNameOfAFileSaysIsAGuess) {
   const auto kernel = kineto_kernel(kAllReduce, 10, 5, 7, 1);
-  const auto stages = import_files(directory_, {file("1-TP-0-PP-0.trace.json", {kernel}),
-                                                file("1-TP-0-PP-1.trace.json", {kernel})});
+  const auto stages = import_files({write_events("1-TP-0-PP-0.trace.json", {kernel}),
+                                    write_events("1-TP-0-PP-1.trace.json", {kernel})});
   EXPECT_THAT(stages.rows("SELECT rank FROM process ORDER BY id"), ElementsAre("0", "1"));
   EXPECT_THAT(stages.summary.warnings,
               Contains(HasSubstr("guessed from the file's name, which gives its place")));
   expect_refused(
-      [&] {
-        import_files(directory_,
-                     {file("llama_tp2_0.json", {kernel}), file("llama_tp2_1.json", {kernel})});
-      },
+      {write_events("llama_tp2_0.json", {kernel}), write_events("llama_tp2_1.json", {kernel})},
       "has no rank, neither inside nor in its name");
 }
 
 TEST_F(ImportRanks, WritersPutTheirRankWhereTheFormatHasRoom) {
   for (const char* head : {R"("rank": 3, "world_size": 4, )", R"("otherData": {"rank": "3"}, )",
                            R"("metadata": {"host": "x", "rank": 3}, )"}) {
-    const auto path = write_text(directory_, "worker9.json",
-                                 kineto_document({kineto_kernel(kAllReduce, 10, 5, 7, 1)}, head));
-    EXPECT_THAT(import_files(directory_, {path}).rows("SELECT rank FROM process"), ElementsAre("3"))
-        << head;
+    const auto path = write_events("worker9.json", {kineto_kernel(kAllReduce, 10, 5, 7, 1)}, head);
+    EXPECT_THAT(import_files({path}).rows("SELECT rank FROM process"), ElementsAre("3")) << head;
   }
 }
 
 TEST_F(ImportRanks, GpusOfSeveralFilesAreCountedFileByFile) {
   const auto imported = import_files(
-      directory_, {file("t_rank1.json", two_gpus()), file("t_rank0.json", two_gpus())});
+      {write_events("t_rank1.json", two_gpus()), write_events("t_rank0.json", two_gpus())});
   EXPECT_THAT(imported.rows("SELECT rank FROM process ORDER BY id"),
               ElementsAre("2", "3", "0", "1"));
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("its GPUs are counted one by one")));

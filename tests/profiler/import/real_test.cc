@@ -38,8 +38,14 @@ std::filesystem::path real_trace(const std::string& part) {
   return {};
 }
 
-#define REQUIRE_REAL_TRACES() \
-  if (real_traces().empty()) GTEST_SKIP() << "PRESERVE_REAL_TRACES names no folder with traces"
+class RealTraces : public Importing {
+ protected:
+  void SetUp() override {
+    if (real_traces().empty()) {
+      GTEST_SKIP() << "PRESERVE_REAL_TRACES names no folder with traces";
+    }
+  }
+};
 
 nlohmann::json golden(const std::filesystem::path& path) {
   const Run run = succeeded(run_program(
@@ -71,17 +77,15 @@ void compare(const TraceDb& db, const nlohmann::json& expected) {
   }
 }
 
-TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
-  REQUIRE_REAL_TRACES();
-  TemporaryDirectory directory;
+TEST_F(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
   for (const auto& path : real_traces()) {
     SCOPED_TRACE(path.filename());
     const nlohmann::json expected = golden(path);
     if (expected.at("kernels") == 0) {
-      EXPECT_THROW(import_files(directory, {path}), Error);
+      EXPECT_THROW(import_files({path}), Error);
       continue;
     }
-    const auto imported = import_files(directory, {path});
+    const auto imported = import_files({path});
     compare(imported.db, expected);
     // Every operator is in one bucket, and idle and busy time make up the wall time.
     EXPECT_EQ(count(imported.db,
@@ -95,15 +99,13 @@ TEST(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
   }
 }
 
-TEST(RealTraces, EightRanksBecomeOneTrace) {
-  REQUIRE_REAL_TRACES();
+TEST_F(RealTraces, EightRanksBecomeOneTrace) {
   std::vector<std::filesystem::path> ranks;
   for (const auto& path : real_traces()) {
     if (path.filename().string().find("dlrm8_worker") != std::string::npos) ranks.push_back(path);
   }
   if (ranks.size() != 8) GTEST_SKIP() << "no set of eight ranks among the traces";
-  TemporaryDirectory directory;
-  const auto imported = import_files(directory, ranks);
+  const auto imported = import_files(ranks);
   EXPECT_EQ(number(imported.db, "SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"),
             8);
   EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
@@ -113,16 +115,14 @@ TEST(RealTraces, EightRanksBecomeOneTrace) {
     EXPECT_LE(std::stoll(residual), 20'000);
   }
   const auto seven = std::vector<std::filesystem::path>(ranks.begin(), ranks.end() - 1);
-  EXPECT_THROW(import_files(directory, seven), Error);
+  EXPECT_THROW(import_files(seven), Error);
 }
 
-TEST(RealTraces, ADecodeStepFoldsIntoWeightsToPrefetch) {
-  REQUIRE_REAL_TRACES();
-  TemporaryDirectory directory;
+TEST_F(RealTraces, ADecodeStepFoldsIntoWeightsToPrefetch) {
   for (const char* part : {"b300_sglang", "mi300_sglang"}) {
     const auto path = real_trace(part);
     if (path.empty()) continue;
-    const auto imported = import_files(directory, {path});
+    const auto imported = import_files({path});
     const FoldedStep step = fold_step(imported.db);
     EXPECT_EQ(step.source, "nvtx");
     int64_t weights = 0;
@@ -133,11 +133,9 @@ TEST(RealTraces, ADecodeStepFoldsIntoWeightsToPrefetch) {
   }
 }
 
-TEST(RealTraces, PrefillIsToldFromDecode) {
-  REQUIRE_REAL_TRACES();
-  TemporaryDirectory directory;
+TEST_F(RealTraces, PrefillIsToldFromDecode) {
   if (const auto path = real_trace("h100_qwen"); !path.empty()) {
-    const auto imported = import_files(directory, {path});
+    const auto imported = import_files({path});
     EXPECT_THAT(imported.rows("SELECT phase FROM step"), ElementsAre("prefill"));
     EXPECT_EQ(fold_step(imported.db).phase, StepPhase::prefill);  // all there is to plan for
     EXPECT_GT(count(imported.db, "access_named WHERE source = 'shapes' AND role = 'weight'"),
@@ -145,12 +143,10 @@ TEST(RealTraces, PrefillIsToldFromDecode) {
   }
 }
 
-TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
-  REQUIRE_REAL_TRACES();
+TEST_F(RealTraces, ProductsHaveTheShapesOfTheModel) {
   const auto path = real_trace("h100_qwen");
   if (path.empty()) GTEST_SKIP() << "no such trace";
-  TemporaryDirectory directory;
-  const auto imported = import_files(directory, {path});
+  const auto imported = import_files({path});
   // Qwen1.5-0.5B: hidden 1024, intermediate 2816, 24 layers; the logits are not among them.
   EXPECT_THAT(
       imported.rows("SELECT COUNT(*) || ' of ' || n || ' x ' || k, dtype FROM gemm GROUP BY n, k, "
@@ -162,19 +158,16 @@ TEST(RealTraces, ProductsHaveTheShapesOfTheModel) {
       168);
 }
 
-TEST(RealTraces, ExportsReadBackAsTheSameOperators) {
-  REQUIRE_REAL_TRACES();
+TEST_F(RealTraces, ExportsReadBackAsTheSameOperators) {
   const auto path = real_trace("b300_sglang");
   if (path.empty()) GTEST_SKIP() << "no such trace";
-  TemporaryDirectory directory, again;
-  const auto first = import_files(directory, {path});
-  Console console;
-  exporter::run_export(directory / "imported.db", "chrome", std::nullopt, directory / "out.json.gz",
-                       false, console);
-  const auto second = import_files(again, {directory / "out.json.gz"});
   const std::string times =
       "SELECT name || start_ns, end_ns FROM op_named ORDER BY start_ns, end_ns, name";
-  EXPECT_EQ(first.rows(times), second.rows(times));
+  const auto first = import_files({path}).rows(times);
+  Console console;
+  exporter::run_export(directory_ / "imported.db", "chrome", std::nullopt,
+                       directory_ / "out.json.gz", false, console);
+  EXPECT_EQ(first, import_files({directory_ / "out.json.gz"}).rows(times));
 }
 
 }  // namespace

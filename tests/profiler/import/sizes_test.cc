@@ -15,23 +15,28 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+using ImportSizes = Importing;
+
+const std::string kTables =
+    "CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
+    "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start, end, deviceId, contextId, streamId, "
+    "correlationId, globalPid, demangledName);";
+
 std::string kernel_on(int device, double start_us, int correlation, const char* name = "gemm") {
   return kineto_event("kernel", name, start_us, 0.5, 7,
                       fmt::format(R"("device": {}, "context": 1, "stream": {}, "correlation": {})",
                                   device, device, correlation));
 }
 
-TEST(ImportSizes, AThousandGpusOfOneProcess) {
+TEST_F(ImportSizes, AThousandGpusOfOneProcess) {
   constexpr int kGpus = 1000, kSteps = 3 * kGpus;
-  const TemporaryDirectory directory;
   std::vector<std::string> events;
   for (int i = 0; i < kSteps; ++i) {
     events.push_back(kineto_event("user_annotation", "decode_step", 1000 + 10 * i, 9, 70));
     events.push_back(kineto_launch(1001 + 10 * i, i + 1));
     events.push_back(kernel_on(i % kGpus, 1004 + 10 * i, i + 1));
   }
-  const auto imported =
-      import_files(directory, {write_text(directory, "gpus.json", kineto_document(events))});
+  const auto imported = import_files({write_events("gpus.json", events)});
   EXPECT_EQ(imported.summary.processes, kGpus);
   EXPECT_THAT(imported.rows("SELECT COUNT(*), COUNT(range_id), COUNT(step_id) FROM op"),
               ElementsAre(fmt::format("{0} {0} {0}", kSteps)));
@@ -47,33 +52,28 @@ TEST(ImportSizes, AThousandGpusOfOneProcess) {
 }
 
 // Numbers that share one place of a hash table of the size that so many need.
-TEST(ImportSizes, NumbersThatCollide) {
+TEST_F(ImportSizes, NumbersThatCollide) {
   // In a hash table with one chain for all of them this takes longer than a test may (54 s for
   // 160,000).
   constexpr int64_t kCount = 600'000, kPlaces = 712'697;
-  const TemporaryDirectory directory;
-  const std::string sql = fmt::format(
-      "CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
-      "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start, end, deviceId, contextId, streamId, "
-      "correlationId, globalPid, demangledName);"
-      "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {0}) "
-      "INSERT INTO StringIds SELECT i * {1}, 'kernel ' || i FROM c;"
-      "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT id, id + 5, 0, 1, 7, 0, 16777216, id FROM "
-      "StringIds;",
-      kCount, kPlaces);
-  const auto imported = import_files(directory, {write_sqlite(directory, "x.sqlite", sql)});
+  const std::string sql =
+      kTables +
+      fmt::format(
+          "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {0}) "
+          "INSERT INTO StringIds SELECT i * {1}, 'kernel ' || i FROM c;"
+          "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT id, id + 5, 0, 1, 7, 0, 16777216, id FROM "
+          "StringIds;",
+          kCount, kPlaces);
+  const auto imported = import_files({write_sqlite("x.sqlite", sql)});
   EXPECT_EQ(imported.summary.kernels, kCount);
   EXPECT_THAT(imported.rows("SELECT COUNT(DISTINCT name_id) FROM op"),
               ElementsAre(std::to_string(kCount)));
 }
 
-TEST(ImportSizes, DevicesThatAreMappedForEveryProcess) {
-  const TemporaryDirectory directory;
+TEST_F(ImportSizes, DevicesThatAreMappedForEveryProcess) {
   const std::string sql =
-      "CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
+      kTables +
       "INSERT INTO StringIds VALUES (1, 'gemm');"
-      "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start, end, deviceId, contextId, streamId, "
-      "correlationId, globalPid, demangledName);"
       "CREATE TABLE TARGET_INFO_GPU (id, name);"
       "CREATE TABLE TARGET_INFO_CUDA_DEVICE (gpuId, cudaId, pid);"
       "WITH RECURSIVE c(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM c WHERE i < 30000) "
@@ -81,7 +81,7 @@ TEST(ImportSizes, DevicesThatAreMappedForEveryProcess) {
       "INSERT INTO TARGET_INFO_CUDA_DEVICE SELECT id, id, NULL FROM TARGET_INFO_GPU;"
       "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT id, id + 5, id % 4, 1, 7, 0, "
       "(id % 900) << 24, 1 FROM TARGET_INFO_GPU;";
-  const auto imported = import_files(directory, {write_sqlite(directory, "x.sqlite", sql)}, true);
+  const auto imported = import_files({write_sqlite("x.sqlite", sql)}, true);
   EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("30001"));
   EXPECT_THAT(imported.rows("SELECT DISTINCT name FROM device ORDER BY name"),
               ElementsAre("GPU 0", "GPU 1", "GPU 2", "GPU 3"));
@@ -90,45 +90,38 @@ TEST(ImportSizes, DevicesThatAreMappedForEveryProcess) {
   EXPECT_THAT(imported.summary.warnings, Contains(HasSubstr("more than 10000 visible devices")));
 }
 
-TEST(ImportSizes, MoreProcessesThanARunHasAreRefused) {
-  const TemporaryDirectory directory;
+TEST_F(ImportSizes, MoreProcessesThanARunHasAreRefused) {
   for (const int processes : {1000, 1001}) {
     const auto path = write_sqlite(
-        directory, fmt::format("{}.sqlite", processes).c_str(),
-        fmt::format("CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
-                    "INSERT INTO StringIds VALUES (1, 'gemm');"
-                    "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start, end, deviceId, contextId, "
-                    "streamId, correlationId, globalPid, demangledName);"
-                    "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {}) "
-                    "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT i, i + 5, 0, 1, 7, 0, i << 24, "
-                    "1 FROM c;",
-                    processes));
+        fmt::format("{}.sqlite", processes),
+        kTables +
+            fmt::format(
+                "INSERT INTO StringIds VALUES (1, 'gemm');"
+                "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < {}) "
+                "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT i, i + 5, 0, 1, 7, 0, i << 24, "
+                "1 FROM c;",
+                processes));
     if (processes == 1000) {
-      EXPECT_EQ(import_files(directory, {path}, true).summary.processes, processes);
+      EXPECT_EQ(import_files({path}, true).summary.processes, processes);
     } else {
-      expect_refused([&] { import_files(directory, {path}, true); },
-                     "1001.sqlite: has more than 1000 processes");
+      expect_refused({path}, "1001.sqlite: has more than 1000 processes", true);
     }
   }
 }
 
-TEST(ImportSizes, DescriptionsOfMoreGpusThanAFileHas) {
-  const TemporaryDirectory directory;
+TEST_F(ImportSizes, DescriptionsOfMoreGpusThanAFileHas) {
   std::string devices;
   for (int i = 0; i < 1003; ++i) {
     devices += fmt::format(R"({}{{"id": {}, "name": "GPU {}"}})", i == 0 ? "" : ", ", i, i);
   }
-  const auto imported = import_files(
-      directory, {write_text(directory, "rank0.json",
-                             kineto_document({kernel_on(0, 1, 1)},
-                                             "\"deviceProperties\": [" + devices + "], "))});
+  const auto imported = import_files({write_events("rank0.json", {kernel_on(0, 1, 1)},
+                                                   "\"deviceProperties\": [" + devices + "], ")});
   EXPECT_THAT(imported.rows("SELECT name FROM device"), ElementsAre("GPU 0"));
   EXPECT_THAT(imported.summary.warnings,
               Contains(HasSubstr("rank0.json: describes too many GPUs: 3 left out")));
 }
 
-TEST(ImportSizes, AsManyCommunicatorsAsLines) {
-  const TemporaryDirectory directory;
+TEST_F(ImportSizes, AsManyCommunicatorsAsLines) {
   std::string log;
   for (int i = 0; i < 20'000; ++i) {
     log += fmt::format(
@@ -136,10 +129,9 @@ TEST(ImportSizes, AsManyCommunicatorsAsLines) {
         "\n",
         i, i);
   }
-  const auto imported = import_files(
-      directory, {write_text(directory, "log.json", log),
-                  write_text(directory, "rank0.json",
-                             kineto_document({kernel_on(0, 1, 1, "ncclDevKernel_AllReduce")}))});
+  const auto imported =
+      import_files({write_text("log.json", log),
+                    write_events("rank0.json", {kernel_on(0, 1, 1, "ncclDevKernel_AllReduce")})});
   EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op"), ElementsAre("1"));
 }
 

@@ -15,32 +15,32 @@
 
 namespace preserve::test {
 
-std::filesystem::path write_text(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text) {
-  auto path = directory / name;
+std::filesystem::path Importing::write_text(const std::string& name,
+                                            const std::string& text) const {
+  auto path = directory_.path() / name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }
 
-std::filesystem::path write_gzip(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text) {
-  auto path = directory / name;
+std::filesystem::path Importing::write_gzip(const std::string& name,
+                                            const std::string& text) const {
+  auto path = directory_.path() / name;
   gzFile file = gzopen(path.c_str(), "wb");
   gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
   gzclose(file);
   return path;
 }
 
-std::filesystem::path write_zstd(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text) {
+std::filesystem::path Importing::write_zstd(const std::string& name,
+                                            const std::string& text) const {
   std::string packed(ZSTD_compressBound(text.size()), '\0');
   packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
-  return write_text(directory, name, packed);
+  return write_text(name, packed);
 }
 
-std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const char* name,
-                                   const std::string& sql) {
-  auto path = directory / name;
+std::filesystem::path Importing::write_sqlite(const std::string& name,
+                                              const std::string& sql) const {
+  auto path = directory_.path() / name;
   sqlite3* handle = nullptr;
   sqlite3_open(path.c_str(), &handle);
   char* message = nullptr;
@@ -55,10 +55,9 @@ std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const ch
   return path;
 }
 
-Imported import_files(const TemporaryDirectory& directory,
-                      const std::vector<std::filesystem::path>& files, bool partial,
-                      const import::ComparisonLimits& limits) {
-  const auto path = directory / "imported.db";
+Imported Importing::import_files(const std::vector<std::filesystem::path>& files, bool partial,
+                                 const import::ComparisonLimits& limits) const {
+  const auto path = directory_ / "imported.db";
   std::filesystem::remove(path);
   import::ImportSummary summary;
   {
@@ -67,6 +66,12 @@ Imported import_files(const TemporaryDirectory& directory,
     db.finish();
   }
   return {std::move(summary), TraceDb::open(path)};
+}
+
+void Importing::expect_refused(const std::vector<std::filesystem::path>& files,
+                               const std::string& part, bool partial) const {
+  EXPECT_THAT([&] { import_files(files, partial); },
+              fails_with(ErrorKind::input, testing::HasSubstr(part)));
 }
 
 std::string kineto_event(const std::string& category, const std::string& name, double start_us,
@@ -88,13 +93,18 @@ std::string kineto_launch(double start_us, int correlation, const std::string& n
                       fmt::format(R"("cbid": 211, "correlation": {})", correlation));
 }
 
+std::string kineto_rank(int rank, int world_size) {
+  return fmt::format(R"("distributedInfo": {{"rank": {}, "world_size": {}}}, )", rank, world_size);
+}
+
+std::string process_name(const std::string& pid, const std::string& name) {
+  return fmt::format(
+      R"({{"ph": "M", "pid": {}, "name": "process_name", "args": {{"name": "{}"}}}})", pid, name);
+}
+
 std::string kineto_document(const std::vector<std::string>& events, const std::string& head) {
   return fmt::format("{{\"schemaVersion\": 1, {}\"traceEvents\": [\n{}\n]}}\n", head,
                      fmt::join(events, ",\n"));
-}
-
-void expect_refused(const std::function<void()>& run, const std::string& part) {
-  EXPECT_THAT(run, fails_with(ErrorKind::input, testing::HasSubstr(part)));
 }
 
 }  // namespace preserve::test

@@ -2,8 +2,9 @@
 // Small foreign traces, written as text or as SQLite, and what the importer makes of them.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,27 +15,17 @@
 
 namespace preserve::test {
 
-// Writes `text` to `name` in the directory and returns the path.
-std::filesystem::path write_text(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text);
-// The same, compressed.
-std::filesystem::path write_gzip(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text);
-std::filesystem::path write_zstd(const TemporaryDirectory& directory, const char* name,
-                                 const std::string& text);
-// Runs SQL statements on a new database.
-std::filesystem::path write_sqlite(const TemporaryDirectory& directory, const char* name,
-                                   const std::string& sql);
-
-// Imports into a new trace.db in the directory and opens it.
+// What became of an import, open for asking.
 struct Imported {
   import::ImportSummary summary;
   TraceDb db;
   std::vector<std::string> rows(const std::string& sql) const { return test::rows(db, sql); }
+  // Kinds and counts in one word.
+  std::vector<std::string> losses(const std::string& source = "import") const {
+    return rows("SELECT kind || count FROM loss_nonzero WHERE source = '" + source +
+                "' ORDER BY kind");
+  }
 };
-Imported import_files(const TemporaryDirectory& directory,
-                      const std::vector<std::filesystem::path>& files, bool partial = false,
-                      const import::ComparisonLimits& limits = {});
 
 // One Kineto event; `rest` is appended inside the object (", \"args\": {...}").
 std::string kineto_event(const std::string& category, const std::string& name, double start_us,
@@ -45,8 +36,45 @@ std::string kineto_launch(double start_us, int correlation,
                           const std::string& name = "cudaLaunchKernel");
 // A document around events; `head` holds further members with a comma behind each.
 std::string kineto_document(const std::vector<std::string>& events, const std::string& head = "");
+// Such a member: the rank of a file.
+std::string kineto_rank(int rank, int world_size);
+// What a process is called; `pid` as it stands in the text.
+std::string process_name(const std::string& pid, const std::string& name);
 
-// Expects that `run` ends in an input_error whose text has `part`.
-void expect_refused(const std::function<void()>& run, const std::string& part);
+class Importing : public testing::Test {
+ protected:
+  // Writes `text` to `name` in the directory and returns the path.
+  std::filesystem::path write_text(const std::string& name, const std::string& text) const;
+  // The same, compressed.
+  std::filesystem::path write_gzip(const std::string& name, const std::string& text) const;
+  std::filesystem::path write_zstd(const std::string& name, const std::string& text) const;
+  // Runs SQL statements on a new database.
+  std::filesystem::path write_sqlite(const std::string& name, const std::string& sql) const;
+  std::filesystem::path write_events(const std::string& name,
+                                     const std::vector<std::string>& events,
+                                     const std::string& head = "") const {
+    return write_text(name, kineto_document(events, head));
+  }
+
+  // Imports into a new trace.db in the directory.
+  Imported import_files(const std::vector<std::filesystem::path>& files, bool partial = false,
+                        const import::ComparisonLimits& limits = {}) const;
+  Imported import_text(const std::string& text, bool partial = false) const {
+    return import_files({write_text("trace.json", text)}, partial);
+  }
+  Imported import_events(const std::vector<std::string>& events, const std::string& head = "",
+                         bool partial = false) const {
+    return import_text(kineto_document(events, head), partial);
+  }
+
+  // Expects that the import ends in an input_error whose text has `part`.
+  void expect_refused(const std::vector<std::filesystem::path>& files, const std::string& part,
+                      bool partial = false) const;
+  void expect_text_refused(const std::string& text, const std::string& part) const {
+    expect_refused({write_text("trace.json", text)}, part);
+  }
+
+  TemporaryDirectory directory_;
+};
 
 }  // namespace preserve::test

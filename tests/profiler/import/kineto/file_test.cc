@@ -15,16 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class ImportKineto : public testing::Test {
- protected:
-  Imported import_text(const std::string& text) {
-    return import_files(directory_, {write_text(directory_, "trace.json", text)});
-  }
-  Imported import_events(const std::vector<std::string>& events, const char* head = "") {
-    return import_text(kineto_document(events, head));
-  }
-  TemporaryDirectory directory_;
-};
+using ImportKineto = Importing;
 
 TEST_F(ImportKineto, KernelsBecomeOperatorsWithTheirLaunch) {
   const auto imported =
@@ -52,9 +43,8 @@ TEST_F(ImportKineto, BareArrayOfEventsIsATrace) {
 TEST_F(ImportKineto, CompressedFilesAreTheSameTrace) {
   const std::string text =
       kineto_document({kineto_kernel("k", 1, 1, 7, 1), kineto_kernel("k", 3, 1, 7, 2)});
-  for (const auto& path :
-       {write_gzip(directory_, "a.bin", text), write_zstd(directory_, "b.bin", text)}) {
-    EXPECT_EQ(import_files(directory_, {path}).summary.kernels, 2) << path;
+  for (const auto& path : {write_gzip("a.bin", text), write_zstd("b.bin", text)}) {
+    EXPECT_EQ(import_files({path}).summary.kernels, 2) << path;
   }
 }
 
@@ -344,19 +334,13 @@ RC_GTEST_FIXTURE_PROP(ImportKineto, OrderOfEventsDoesNotMatter, ()) {
 
 TEST_F(ImportKineto, RankComesFromTheFileThenFromItsName) {
   const std::string kernel = kineto_kernel("k", 1, 1, 7, 1);
-  const auto inside = import_files(
-      directory_,
-      {write_text(
-          directory_, "rank5.json",
-          kineto_document({kernel}, R"("distributedInfo": {"rank": 3, "world_size": 4}, )"))});
+  const auto inside = import_files({write_events("rank5.json", {kernel}, kineto_rank(3, 4))});
   EXPECT_THAT(inside.rows("SELECT rank || '/' || world_size FROM process"), ElementsAre("3/4"));
   const auto named = import_files(
-      directory_, {write_text(directory_, "x_rank5.json",
-                              kineto_document({kernel}, R"("distributedInfo": {"rank": ""}, )"))});
+      {write_events("x_rank5.json", {kernel}, R"("distributedInfo": {"rank": ""}, )")});
   EXPECT_THAT(named.rows("SELECT rank FROM process"), ElementsAre("5"));
   EXPECT_THAT(named.summary.warnings, testing::Contains(HasSubstr("guessed from the file's name")));
-  const auto unknown =
-      import_files(directory_, {write_text(directory_, "t.json", kineto_document({kernel}))});
+  const auto unknown = import_files({write_events("t.json", {kernel})});
   EXPECT_THAT(unknown.rows("SELECT 1 FROM process WHERE rank IS NULL"), ElementsAre("1"));
 }
 

@@ -15,25 +15,16 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-class ImportWriters : public testing::Test {
+class ImportWriters : public Importing {
  protected:
-  Imported import_events(const std::vector<std::string>& events, bool partial = false) {
-    return import_files(directory_, {write_text(directory_, "trace.json", kineto_document(events))},
-                        partial);
-  }
   void refuse(const std::vector<std::string>& events, const std::string& part) {
-    expect_refused([&] { import_events(events); }, part);
+    expect_text_refused(kineto_document(events), part);
   }
-  TemporaryDirectory directory_;
 };
 
 // "kind name duration" of all operators in order.
 std::vector<std::string> operators(const TraceDb& db) {
   return rows(db, "SELECT kind, name, end_ns - start_ns FROM op_named ORDER BY start_ns");
-}
-std::string process_name(const std::string& pid, const std::string& name) {
-  return fmt::format(
-      R"({{"ph": "M", "pid": {}, "name": "process_name", "args": {{"name": "{}"}}}})", pid, name);
 }
 std::string thread_name(int pid, int tid, const std::string& name) {
   return fmt::format(
@@ -65,7 +56,7 @@ TEST_F(ImportWriters, JaxSaysItByTheNameOfTheProcess) {
   EXPECT_THAT(
       imported.rows("SELECT count FROM loss WHERE source = 'launch' AND kind = 'unmatched'"),
       ElementsAre("2"));  // the copy and the collective say no launch
-  EXPECT_THAT(imported.rows("SELECT 1 FROM loss_nonzero WHERE source = 'import'"), IsEmpty());
+  EXPECT_THAT(imported.losses(), IsEmpty());
 }
 
 TEST_F(ImportWriters, OnATpuTheOperatorsOfXlaAreWhatRan) {
@@ -153,16 +144,13 @@ TEST_F(ImportWriters, BeginAndEndAreOneEvent) {
                                        event('E', "surplus", 60), event('B', "cut", 70)});
   EXPECT_THAT(operators(imported.db),
               ElementsAre("compute outer_kernel 40500", "compute inner 10000"));
-  EXPECT_THAT(
-      imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import' ORDER BY kind"),
-      ElementsAre("end_without_begin1", "unfinished_event1"));
+  EXPECT_THAT(imported.losses(), ElementsAre("end_without_begin1", "unfinished_event1"));
 }
 
 TEST_F(ImportWriters, WhatIsNotUnderstoodIsCountedAndNamed) {
   const std::string strange = span(9, 1, "tick", 200, 5, "", R"(, "cat": "npu_magic")");
   const auto imported = import_events({kineto_kernel("gemm", 10, 5, 7, 1), strange, strange});
-  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("unknown_event2"));
+  EXPECT_THAT(imported.losses(), ElementsAre("unknown_event2"));
   EXPECT_THAT(imported.summary.warnings, testing::Contains(HasSubstr("2 of category 'npu_magic'")));
 }
 
@@ -178,9 +166,8 @@ TEST_F(ImportWriters, AFileWhoseWorkIsNotSeenIsNotCalledEmpty) {
   refuse(events, "no GPU activity is recognised in its 4 events");
   refuse(events, "it looks like a trace of NCCL's example profiler plugin");
   refuse(events, "1 of category 'COLL' (phase b), 1 of category 'GPU' (phase b)");
-  const auto imported = import_events(events, true);
-  EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-              ElementsAre("unknown_event2"));
+  const auto imported = import_events(events, "", true);
+  EXPECT_THAT(imported.losses(), ElementsAre("unknown_event2"));
   refuse({event('S', "GPU"), event('F', "GPU")}, "1 of category 'GPU' (phase S)");
   refuse({kineto_event("cpu_op", "aten::mm", 1, 2, 3)},
          "holds no GPU activity in its 1 events, of them 1 of the host; it looks like a trace of "

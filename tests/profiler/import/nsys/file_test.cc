@@ -59,16 +59,20 @@ std::string one_launch(const std::string& columns, const std::string& ranges) {
 constexpr const char* kEvent =
     "start INTEGER, end INTEGER, eventType INTEGER, globalTid INTEGER, text TEXT";
 
-class ImportNsys : public testing::Test {
+class ImportNsys : public Importing {
  protected:
   Imported import_sql(const std::string& sql, bool partial = false) {
+    return import_files({database(sql)}, partial);
+  }
+  void expect_sql_refused(const std::string& sql, const std::string& part) {
+    expect_refused({database(sql)}, part);
+  }
+
+ private:
+  std::filesystem::path database(const std::string& sql) {
     std::filesystem::remove(directory_ / "t.sqlite");
-    return import_files(directory_, {write_sqlite(directory_, "t.sqlite", sql)}, partial);
+    return write_sqlite("t.sqlite", sql);
   }
-  void expect_refused(const std::string& sql, const std::string& part) {
-    test::expect_refused([&] { import_sql(sql); }, part);
-  }
-  TemporaryDirectory directory_;
 };
 
 TEST_F(ImportNsys, KernelsLaunchesAndRangesAreJoined) {
@@ -107,7 +111,7 @@ TEST_F(ImportNsys, NamesOfKernelsMayBeInOtherColumns) {
     EXPECT_THAT(imported.rows("SELECT kind, name FROM op_named"),
                 ElementsAre("collective ncclDevKernel_AllReduce_Sum_bf16_RING_LL"));
   }
-  expect_refused(table(""), "has no column 'demangledName'");
+  expect_sql_refused(table(""), "has no column 'demangledName'");
   EXPECT_THAT(import_sql(table(""), true).summary.warnings,
               Contains(HasSubstr("does not say what its kernels are called")));
 }
@@ -259,18 +263,18 @@ TEST_F(ImportNsys, PayloadsOfNcclSayWhatItsKernelsDo) {
 }
 
 TEST_F(ImportNsys, OtherGpuWorkIsNamed) {
-  expect_refused(kStrings +
-                     "CREATE TABLE CUPTI_ACTIVITY_KIND_CDP_KERNEL (start INTEGER);"
-                     "INSERT INTO CUPTI_ACTIVITY_KIND_CDP_KERNEL VALUES (1);",
-                 "no GPU activity is recognised, but there are rows in "
-                 "CUPTI_ACTIVITY_KIND_CDP_KERNEL");
+  expect_sql_refused(kStrings +
+                         "CREATE TABLE CUPTI_ACTIVITY_KIND_CDP_KERNEL (start INTEGER);"
+                         "INSERT INTO CUPTI_ACTIVITY_KIND_CDP_KERNEL VALUES (1);",
+                     "no GPU activity is recognised, but there are rows in "
+                     "CUPTI_ACTIVITY_KIND_CDP_KERNEL");
   // Of a schema that is not known: what lasts and has a place on a GPU.
-  expect_refused(kStrings +
-                     "CREATE TABLE CUDA_KERNELS (start INTEGER, end INTEGER, streamId INTEGER);"
-                     "INSERT INTO CUDA_KERNELS VALUES (1, 2, 7);"
-                     "CREATE TABLE OSRT_API (start INTEGER, end INTEGER, globalTid INTEGER);"
-                     "INSERT INTO OSRT_API VALUES (1, 2, 7);",
-                 "no GPU activity is recognised, but there are rows in CUDA_KERNELS;");
+  expect_sql_refused(kStrings +
+                         "CREATE TABLE CUDA_KERNELS (start INTEGER, end INTEGER, streamId INTEGER);"
+                         "INSERT INTO CUDA_KERNELS VALUES (1, 2, 7);"
+                         "CREATE TABLE OSRT_API (start INTEGER, end INTEGER, globalTid INTEGER);"
+                         "INSERT INTO OSRT_API VALUES (1, 2, 7);",
+                     "no GPU activity is recognised, but there are rows in CUDA_KERNELS;");
 }
 
 TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {
@@ -284,40 +288,40 @@ TEST_F(ImportNsys, BadRowsAreRefusedOrCounted) {
        "no usable start or end", "bad_time"}};
   for (const auto& bad : cases) {
     const std::string sql = kTables + kernel(1, 2, 1, 1) + bad.row;
-    expect_refused(sql, bad.message);
+    expect_sql_refused(sql, bad.message);
     const auto imported = import_sql(sql, true);
     EXPECT_EQ(imported.summary.kernels, 1);
-    EXPECT_THAT(imported.rows("SELECT kind || count FROM loss_nonzero WHERE source = 'import'"),
-                ElementsAre(bad.kind + "1"));
+    EXPECT_THAT(imported.losses(), ElementsAre(bad.kind + "1"));
   }
 }
 
 TEST_F(ImportNsys, ForeignDatabasesAreRefused) {
-  expect_refused("CREATE TABLE t (a);", "not an Nsight Systems export");
-  expect_refused(kStrings, "holds no GPU activity");
-  expect_refused(kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (a INTEGER);",
-                 "has no column 'start'");
+  expect_sql_refused("CREATE TABLE t (a);", "not an Nsight Systems export");
+  expect_sql_refused(kStrings, "holds no GPU activity");
+  expect_sql_refused(kStrings + "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (a INTEGER);",
+                     "has no column 'start'");
   // A view may run for ever.
-  expect_refused("CREATE TABLE other (id, value); CREATE VIEW StringIds AS SELECT * FROM other;",
-                 "StringIds is not a table");
-  expect_refused(kStrings +
-                     "CREATE VIEW cupti_activity_kind_kernel AS WITH RECURSIVE n(start) AS "
-                     "(SELECT 1 UNION ALL SELECT start + 1 FROM n) SELECT start FROM n;",
-                 "CUPTI_ACTIVITY_KIND_KERNEL is not a table");
+  expect_sql_refused(
+      "CREATE TABLE other (id, value); CREATE VIEW StringIds AS SELECT * FROM other;",
+      "StringIds is not a table");
+  expect_sql_refused(kStrings +
+                         "CREATE VIEW cupti_activity_kind_kernel AS WITH RECURSIVE n(start) AS "
+                         "(SELECT 1 UNION ALL SELECT start + 1 FROM n) SELECT start FROM n;",
+                     "CUPTI_ACTIVITY_KIND_KERNEL is not a table");
 }
 
 TEST_F(ImportNsys, OwnTracesAreRecognised) {
   write_synthetic_trace(directory_ / "own.db");
-  EXPECT_THAT([&] { import_files(directory_, {directory_ / "own.db"}); },
+  EXPECT_THAT([&] { import_files({directory_ / "own.db"}); },
               fails_with("is a preserve trace already"));
 }
 
 TEST_F(ImportNsys, TruncatedDatabasesAreRefused) {
   std::string sql = kTables;
   for (int i = 0; i < 2000; ++i) sql += kernel(10 * i, 10 * i + 5, 1, i + 1);
-  const auto path = write_sqlite(directory_, "cut.sqlite", sql);
+  const auto path = write_sqlite("cut.sqlite", sql);
   std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
-  EXPECT_THROW(import_files(directory_, {path}), Error);
+  EXPECT_THROW(import_files({path}), Error);
 }
 
 TEST_F(ImportNsys, NoEnvironmentIsCopied) {
