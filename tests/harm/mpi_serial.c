@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Linked with the stand-in of mpi_substitute.c.
+// Linked with the stand-in of profiler/programs/mpi_stub.cc.
 #include <stdio.h>
 
 int MPI_Init(int* argc, char*** argv);

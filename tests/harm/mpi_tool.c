@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another tool on MPI's profiling interface: counts one function.
+// Another tool on MPI's profiling interface: counts one function. Preloaded, or linked into a
+// program.
 #include <mpi.h>
 #include <stdio.h>
 

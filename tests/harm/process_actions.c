@@ -22,6 +22,11 @@
 
 extern char** environ;
 
+static void use_nvtx_twice(void) {
+  use_nvtx("");
+  use_nvtx("string");
+}
+
 // ---------------------------------------------------------------- processes
 
 static void report_child(const char* how, pid_t child) {
@@ -42,24 +47,24 @@ static void run_child(struct Block block) {
   exit(0);
 }
 
-static void do_fork(const char* argument, struct Block block) {
-  const pid_t child = fork();
+// In both processes of a fork.
+static void go_on(const char* how, pid_t child, struct Block block) {
   if (child == 0) run_child(block);
-  report_child("fork", child);
+  report_child(how, child);
+}
+
+static void do_fork(const char* argument, struct Block block) {
+  go_on("fork", fork(), block);
 }
 
 // fork without the handlers of pthread_atfork
 static void do_plain_fork(const char* argument, struct Block block) {
-  const pid_t child = _Fork();
-  if (child == 0) run_child(block);
-  report_child("_Fork", child);
+  go_on("_Fork", _Fork(), block);
 }
 
 // Nothing of the C library notices.
 static void do_clone(const char* argument, struct Block block) {
-  const pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-  if (child == 0) run_child(block);
-  report_child("clone", child);
+  go_on("clone", (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0), block);
 }
 
 static struct Block shared_memory_block;
@@ -204,8 +209,7 @@ static void do_default_stack(const char* argument, struct Block block) {
 // Uses NVTX after the C library has ended everything else of a thread, several times.
 static pthread_key_t at_thread_end;
 static void on_thread_end(void* times) {
-  use_nvtx("");
-  use_nvtx("string");
+  use_nvtx_twice();
   if ((uintptr_t)times > 1) pthread_setspecific(at_thread_end, (void*)((uintptr_t)times - 1));
 }
 static void do_thread_end(const char* argument, struct Block block) {
@@ -271,8 +275,7 @@ static void on_signal(int signal) {
   } else if (strcmp(in_handler, "jump") == 0) {
     siglongjmp(after_loop, 1);
   } else {
-    use_nvtx("");
-    use_nvtx("string");
+    use_nvtx_twice();
   }
 }
 
@@ -300,8 +303,7 @@ static void do_timer(const char* argument, struct Block block) {
   sigsetjmp(after_loop, 1);
   set_timer(kTimerUs);
   while (hits < kTimerHits) {
-    use_nvtx("");
-    use_nvtx("string");
+    use_nvtx_twice();
   }
   set_timer(0);
   signal(SIGALRM, SIG_IGN);
@@ -373,13 +375,9 @@ static void do_fault(const char* argument, struct Block block) {
   static volatile int* volatile nowhere = NULL;
   *nowhere = 1;
 }
-static void nvtx_at_end(void) {
-  use_nvtx("");
-  use_nvtx("string");
-}
 static void do_at_end(const char* argument, struct Block block) {
-  atexit(nvtx_at_end);
-  at_quick_exit(nvtx_at_end);
+  atexit(use_nvtx_twice);
+  at_quick_exit(use_nvtx_twice);
 }
 
 const struct Action kProcessActions[] = {{"fork", do_fork},

@@ -24,6 +24,6 @@ void run_block(struct Block block);
 // One line to standard output with one write().
 void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 // A harmless use of NVTX: "", "mark", "range", "string", "domain", "schema" or "hot" (20000
-// ranges).
+// ranges); any other word is the name of a range.
 void use_nvtx(const char* kind);
 void sleep_ms(int milliseconds);

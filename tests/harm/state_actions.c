@@ -27,9 +27,9 @@
 
 // ---------------------------------------------------------------- NVTX and output
 
-static void ranges(int count) {
+static void ranges(const char* name, int count) {
   for (int i = 0; i < count; ++i) {
-    nvtxRangePushA("range");
+    nvtxRangePushA(name);
     nvtxRangePop();
   }
 }
@@ -58,8 +58,10 @@ void use_nvtx(const char* kind) {
     nvtxDomainDestroy(nvtxDomainCreateA("domain"));
   } else if (strcmp(kind, "schema") == 0) {
     schema();
+  } else if (strcmp(kind, "hot") == 0) {
+    ranges("range", 20000);
   } else {
-    ranges(strcmp(kind, "hot") == 0 ? 20000 : 1);
+    ranges(*kind != '\0' ? kind : "range", 1);
   }
 }
 
@@ -277,6 +279,13 @@ static void do_strict(const char* argument, struct Block block) {
 #define SANDBOX_IF(call, result) \
   BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), BPF_STMT(BPF_RET | BPF_K, result)
 
+static long enter(struct sock_filter* code, size_t count, int all_threads) {
+  const struct sock_fprog program = {(unsigned short)count, code};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, all_threads ? SECCOMP_FILTER_FLAG_TSYNC : 0,
+                 &program);
+}
+
 // A server's sandbox: no files, no processes and threads any more. "kill" or "refuse", for all
 // threads when "_all" follows.
 static void do_sandbox(const char* argument, struct Block block) {
@@ -294,10 +303,7 @@ static void do_sandbox(const char* argument, struct Block block) {
                                SANDBOX_IF(execve, no),
                                SANDBOX_IF(ftruncate, no),
                                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  const struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  const unsigned flags = strstr(argument, "_all") ? SECCOMP_FILTER_FLAG_TSYNC : 0;
-  if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) != 0) {
+  if (enter(code, sizeof(code) / sizeof(*code), strstr(argument, "_all") != NULL) != 0) {
     say("sandbox: %s", strerror(errno));
   }
 }
@@ -317,10 +323,7 @@ static void do_tight_sandbox(const char* argument, struct Block block) {
       SANDBOX_IF(exit, SECCOMP_RET_ALLOW),
       SANDBOX_IF(exit_group, SECCOMP_RET_ALLOW),
       BPF_STMT(BPF_RET | BPF_K, rest)};
-  const struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  const unsigned flags = strstr(argument, "all") ? SECCOMP_FILTER_FLAG_TSYNC : 0;
-  syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  enter(code, sizeof(code) / sizeof(*code), strstr(argument, "all") != NULL);
 }
 
 const struct Action kStateActions[] = {{"nvtx", do_nvtx},

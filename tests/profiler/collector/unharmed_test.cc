@@ -18,31 +18,31 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const std::string kOddProgram = PRESERVE_PROGRAM_DIR "/odd_program";
+const std::string kScripted = PRESERVE_PROGRAM_DIR "/scripted_program";
 const std::string kNames = "SELECT name FROM range_named ORDER BY start_ns";
 
 TEST(Unharmed, AProgramWhoseFirstThreadEndsEndsWithItsLast) {
-  const Recorded recording({kOddProgram, "first-thread-ends"});
-  EXPECT_EQ(recording.run.out, "exit handler\n");
+  const Recorded recording({kScripted, "nvtx:first thread", "buffered:until exit", "detached", "[",
+                            "nvtx:after the first thread", "]", "pthread_exit"});
+  EXPECT_EQ(recording.run.out, "buffered until exit\n");
   EXPECT_EQ(recording.list(kNames), "first thread,after the first thread");
   EXPECT_EQ(recording.number("SELECT complete FROM process"), 1);
 }
 
 TEST(Unharmed, AFirstThreadThatTheCLibraryDoesNotSeeEndLosesNothing) {
-  const Recorded recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "system_exit:0"});
+  const Recorded recording({kScripted, "nvtx", "system_exit:0"});
   EXPECT_EQ(recording.list(kNames), "range");
 }
 
 TEST(Unharmed, WhatAThreadWithoutSystemCallsLosesIsCounted) {
-  const Recorded recording(
-      {PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx", "strict", "nvtx:hot", "system_exit:0"});
+  const Recorded recording({kScripted, "nvtx", "strict", "nvtx:hot", "system_exit:0"});
   EXPECT_EQ(recording.list(kNames), "range");
   EXPECT_EQ(recording.number("SELECT count FROM loss WHERE kind = 'dropped'"), 40'000);
 }
 
 TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
-  const Recorded recording({PRESERVE_PROGRAM_DIR "/scripted_program", "nvtx:mark", "sleep:20",
-                            "no_clock_counter", "nvtx:mark", "sleep:20", "nvtx:mark"});
+  const Recorded recording({kScripted, "nvtx:mark", "sleep:20", "no_clock_counter", "nvtx:mark",
+                            "sleep:20", "nvtx:mark"});
   EXPECT_EQ(recording.count("range AS a JOIN range AS b ON b.id = a.id + 1 WHERE b.start_ns - "
                             "a.start_ns >= 20000000"),
             2);
@@ -50,12 +50,14 @@ TEST(Unharmed, TimesGoOnWithoutTheTimeStampCounter) {
 }
 
 TEST(Unharmed, AProgramThatMayWriteNoFileIsNotEndedByOurs) {
-  const Recorded recording({kOddProgram, "no-files"});
-  EXPECT_EQ(recording.run.out, "alive\n");
+  const Recorded recording({kScripted, "limit_file:0", "nvtx:limited", "say:alive"});
+  EXPECT_EQ(recording.run.out, "says alive\n");
 }
 
 TEST(Unharmed, AChildThatTheCLibraryDoesNotKnowRecordsAndEnds) {
-  const Recorded recording({kOddProgram, "unseen-fork"});
+  const Recorded recording({kScripted, "nvtx:parent", "clone", "[", "nvtx:first of the child",
+                            "nvtx:child", "]", "nvtx:parent after"});
+  EXPECT_EQ(recording.run.out, "clone: code 0\n");
   EXPECT_EQ(recording.count("process WHERE complete"), 2);
   EXPECT_EQ(
       recording.list("SELECT name FROM range_named WHERE name NOT LIKE 'first%' ORDER BY start_ns"),
@@ -64,28 +66,30 @@ TEST(Unharmed, AChildThatTheCLibraryDoesNotKnowRecordsAndEnds) {
 }
 
 TEST(Unharmed, AProgramWithoutTheTimeStampCounter) {
-  const Recorded recording({kOddProgram, "no-tsc"});
+  const Recorded recording({kScripted, "no_clock_counter", "nvtx:without time-stamp counter"});
   EXPECT_EQ(recording.list(kNames), "without time-stamp counter");
 }
 
 TEST(Unharmed, ThousandsOfShortThreadsLoseNothing) {
   // The writer gives no ring on meanwhile.
-  const Recorded recording({kOddProgram, "short-threads"}, {"--flush-period", "3600s"});
+  const Recorded recording({kScripted, "threads:2000", "[", "nvtx:short", "]"},
+                           {"--flush-period", "3600s"});
   EXPECT_EQ(recording.count("range"), 2000);
   EXPECT_EQ(recording.count("loss_nonzero"), 0);
 }
 
 TEST(Unharmed, AServerThatDropsRootIsRecorded) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
-  const Recorded recording({kOddProgram, "drops-root"});
+  const Recorded recording({kScripted, "drop_root", "nvtx:as nobody"});
+  EXPECT_EQ(recording.run.out, "drop root: done, now 65534\n");
   EXPECT_EQ(recording.list(kNames), "as nobody");
 }
 
 TEST(Unharmed, AStaticProgramIsNotRecorded) {
-  const std::string program = PRESERVE_PROGRAM_DIR "/static_program";
+  const std::string program = PRESERVE_PROGRAM_DIR "/scripted_program_static";
   if (!std::filesystem::exists(program)) GTEST_SKIP() << "no static C library";
-  const Recorded recording({program, "plain"});
-  EXPECT_EQ(recording.run.out, "alive\n");
+  const Recorded recording({program, "nvtx:plain", "say:alive"});
+  EXPECT_EQ(recording.run.out, "says alive\n");
   EXPECT_THAT(recording.run.err, HasSubstr("nothing was recorded"));
 }
 
@@ -135,7 +139,7 @@ TEST(Unharmed, AnotherToolOfMpisProfilingInterface) {
   const Recording linked(mpirun(1, {PRESERVE_PROGRAM_DIR "/mpi_tool_program", "five"}));
   for (const Recording* recording : {&preloaded, &linked}) {
     EXPECT_EQ(recording->run.exit_code, 0) << recording->run.err;
-    EXPECT_THAT(recording->run.out, HasSubstr("tool saw 5\n"));
+    EXPECT_THAT(recording->run.out, HasSubstr("tool saw 5 MPI_Allreduce\n"));
     EXPECT_EQ(recording->count("collective_named"), 5);
   }
 }

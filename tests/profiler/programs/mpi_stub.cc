@@ -6,6 +6,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 static thread_local bool waited = false;
 
 extern "C" {
@@ -20,6 +22,10 @@ int MPI_Init(int*, char***) {
 }
 int MPI_Barrier(int) {
   waited = false;
+  return 0;
+}
+int MPI_Allreduce(const void* in, void* out, int count, int, int, int) {
+  std::copy_n(static_cast<const int*>(in), count, static_cast<int*>(out));
   return 0;
 }
 int MPI_Finalize() {
