@@ -20,24 +20,24 @@
 namespace preserve::test {
 namespace {
 
-using ::testing::HasSubstr;
+using testing::HasSubstr;
 
-class Converted {
+class Converted : public TraceFile {
  public:
-  explicit Converted(const std::vector<std::filesystem::path>& files) : db_(create()) {
-    summary = convert_spools(files, db_);
-    db_.finish();
+  explicit Converted(const std::vector<std::filesystem::path>& files) {
+    trace = folder_ / "trace.db";
+    TraceDb file = TraceDb::create(trace);
+    summary = convert_spools(files, file);
+    file.finish();
   }
-  std::vector<std::string> rows(const std::string& sql) const { return test::rows(db_, sql); }
-  int64_t number(const std::string& sql) const { return db_.query_integer(sql).value_or(-1); }
-  int64_t count(const std::string& from) const { return test::count(db_, from); }
-  int64_t loss(const char* source, const char* kind) const { return test::loss(db_, source, kind); }
+  // Kinds and counts.
+  std::vector<std::string> losses() const {
+    return rows("SELECT kind, count FROM loss ORDER BY kind");
+  }
   ConvertSummary summary;
 
  private:
-  TraceDb create() { return TraceDb::create(folder_ / "trace.db"); }
   TemporaryDirectory folder_;
-  TraceDb db_;
 };
 
 // One spool and what becomes of it.
@@ -75,25 +75,25 @@ TEST(Convert, GoldenRecording) {
   const std::vector<std::string> ops = converted.rows(kOps);
   ASSERT_EQ(ops.size(), 19U);
   EXPECT_THAT(std::vector<std::string>(ops.begin(), ops.begin() + 5),
-              ::testing::ElementsAre(
+              testing::ElementsAre(
                   "compute layers.0.attn 10100-30100", "collective layers.0.allreduce 30300-50000",
                   "other decode_step 50100-72000", "compute layers.0.mlp 72000-85000",
                   "compute after decode_step 85100-110000"));
   EXPECT_THAT(converted.rows("SELECT name, depth, domain, COALESCE(parent_id, 0) FROM range_named "
                              "ORDER BY id LIMIT 4"),
-              ::testing::ElementsAre("decode_step 0 model 0", "layers.0.attn 1 model 1",
-                                     "layers.0.allreduce 1 model 1", "layers.0.mlp 1 model 1"));
+              testing::ElementsAre("decode_step 0 model 0", "layers.0.attn 1 model 1",
+                                   "layers.0.allreduce 1 model 1", "layers.0.mlp 1 model 1"));
   EXPECT_THAT(converted.rows("SELECT op, tensor, mode, offset_bytes || '+' || bytes FROM "
                              "access_named ORDER BY op_id, operand LIMIT 6"),
-              ::testing::ElementsAre("layers.0.attn layers.0.attn.kv read 0+512",
-                                     "layers.0.attn layers.0.attn.kv write 512+0",
-                                     "layers.0.mlp layers.0.mlp.weight read 0+4096",
-                                     "layers.0.attn layers.0.attn.kv read 0+576",
-                                     "layers.0.attn layers.0.attn.kv write 512+64",
-                                     "layers.0.mlp layers.0.mlp.weight read 0+4096"));
+              testing::ElementsAre("layers.0.attn layers.0.attn.kv read 0+512",
+                                   "layers.0.attn layers.0.attn.kv write 512+0",
+                                   "layers.0.mlp layers.0.mlp.weight read 0+4096",
+                                   "layers.0.attn layers.0.attn.kv read 0+576",
+                                   "layers.0.attn layers.0.attn.kv write 512+64",
+                                   "layers.0.mlp layers.0.mlp.weight read 0+4096"));
   EXPECT_THAT(
       converted.rows("SELECT rank, function, bytes, sequence FROM collective_named LIMIT 2"),
-      ::testing::ElementsAre("1 allreduce 8192 0", "1 allreduce 8192 1"));
+      testing::ElementsAre("1 allreduce 8192 0", "1 allreduce 8192 1"));
   EXPECT_EQ(converted.summary.steps.annotated, 4);
   EXPECT_TRUE(converted.summary.losses.empty());
 }
@@ -110,7 +110,7 @@ TEST(Convert, AHeapGivesItsRegionsRoleAndEnd) {
   EXPECT_THAT(
       converted.rows("SELECT value, role, COALESCE(valid_to_ns, '') FROM tensor JOIN string ON "
                      "string.id = name_id ORDER BY tensor.id"),
-      ::testing::ElementsAre("block.0 kv 500", "layers.0.mlp.weight weight 500", "other unknown "));
+      testing::ElementsAre("block.0 kv 500", "layers.0.mlp.weight weight 500", "other unknown "));
 }
 
 TEST(Convert, ThreadsThatRunTheSameModuleReadItsTensorOnceEach) {
@@ -219,7 +219,7 @@ TEST(Convert, NewerAndForeignFilesAreRefused) {
     file.put(9);
   }
   EXPECT_THAT([&] { Converted({folder / "newer.spool"}); },
-              ::testing::ThrowsMessage<Error>(HasSubstr(
+              testing::ThrowsMessage<Error>(HasSubstr(
                   fmt::format("version 9, this program reads version {}", spool::kVersion))));
 }
 
@@ -250,8 +250,7 @@ TEST(Convert, WhatTheCollectorDoesNotCountIsReceivedWhenItIsBad) {
   spool.stray_name("cache", 60);
   spool.mark("only record", 100);
   const Converted converted = spool.converted();
-  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
-              ::testing::ElementsAre("received 3", "unmatched 2", "written 1"));
+  EXPECT_THAT(converted.losses(), testing::ElementsAre("received 3", "unmatched 2", "written 1"));
 }
 
 TEST(Convert, MarksOfHooksAreWarningsUpToTwenty) {
@@ -270,8 +269,7 @@ TEST(Convert, ARecordIsLostInOneWayOnly) {
   spool.raw({2, 0, spool::RecordType::pop, spool::kTextCut, 0, 110}, "");  // nothing is open
   spool.raw({2, 0, spool::RecordType::range_end, spool::kTextCut, 0, 120}, "");
   const Converted converted = spool.converted();
-  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
-              ::testing::ElementsAre("received 2", "unmatched 2", "written 0"));
+  EXPECT_THAT(converted.losses(), testing::ElementsAre("received 2", "unmatched 2", "written 0"));
 }
 
 TEST(Convert, CountersAndClocksThatCannotBeTrueAreDamage) {
@@ -297,7 +295,7 @@ TEST(Convert, ThreadsThatHadOneNumberAfterEachOtherAreTwo) {
   spool.range("second", 300, 400);
   const Converted converted = spool.converted();
   EXPECT_EQ(converted.count("stream"), 2);
-  EXPECT_EQ(converted.rows("SELECT depth FROM range_named WHERE name = 'second'").front(), "0");
+  EXPECT_EQ(converted.number("SELECT depth FROM range_named WHERE name = 'second'"), 0);
 }
 
 TEST(Convert, DroppedRecordsComeFromTheStatistics) {
@@ -305,8 +303,7 @@ TEST(Convert, DroppedRecordsComeFromTheStatistics) {
   spool.range("range", 100, 200);
   spool.dropped = 10;
   const Converted converted = spool.converted();
-  EXPECT_THAT(converted.rows("SELECT kind, count FROM loss ORDER BY kind"),
-              ::testing::ElementsAre("dropped 10", "received 12", "written 2"));
+  EXPECT_THAT(converted.losses(), testing::ElementsAre("dropped 10", "received 12", "written 2"));
 }
 
 TEST(Convert, OneRankIsOneProcess) {

@@ -97,11 +97,10 @@ TEST(CudaConvert, CollectiveInAGraphKeepsWhatItsCaptureSaid) {
   cuda::LibraryCall call = nccl_call("AllReduce", 4096, true);
   call.sequence = 17;
   recording.reader.add(call, {90, 1, 0});
-  recording.launch(100, 1);
-  recording.node(101, 5, cuda::NodeEvent::created);
-  recording.launch(10'000'000, 2, 1, 0, cuda::LaunchKind::graph);
+  recording.capture(100, 1, 0, 5);
+  recording.launch_graph(10'000'000, 2);
   recording.kernel(1, 10'000'100, 10'000'200, 2, 5);
-  recording.launch(20'000'000, 3, 1, 0, cuda::LaunchKind::graph);
+  recording.launch_graph(20'000'000, 3);
   recording.kernel(1, 20'000'100, 20'000'200, 3, 5);
   const Converted trace(recording);
   EXPECT_THAT(trace.rows("SELECT function, bytes, sequence FROM collective"),
@@ -143,11 +142,9 @@ class CustomAllreduce : public testing::Test {
     CudaRecording recording({kernel});
     recording.function(9, kernel, layout);
     cuda::LaunchBody body{};
-    body.correlation = 11;
     body.function = 9;
     body.flags = flags;
-    body.parameter_bytes = static_cast<uint32_t>(arguments.size());
-    recording.add(cuda::RecordType::launch, body, {}, arguments, {900, 1, 0});
+    recording.launch(900, 11, 0, body, arguments);
     recording.kernel(1, 1000, 1500, 11);
     const Converted trace(recording);
     const std::vector<std::string> rows =

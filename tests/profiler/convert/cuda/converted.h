@@ -17,45 +17,45 @@
 
 namespace preserve::test {
 
-class Converted {
+class Converted : public TraceFile {
  public:
   // Ranges by name, each with the number of its parent (0: none), numbered from 1.
   Converted(CudaRecording& recording,
             const std::vector<std::pair<std::string, uint32_t>>& ranges = {},
             const std::vector<std::tuple<std::string, int64_t, int64_t>>& regions = {}) {
-    TraceDb db = TraceDb::create(folder_ / "trace.db");
+    trace = folder_ / "trace.db";
+    TraceDb file = TraceDb::create(trace);
     const ProcessId id =
-        db.add(ProcessRow{.host = "host", .pid = 42, .start_ns = 1, .end_ns = 1'000'000'000});
+        file.add(ProcessRow{.host = "host", .pid = 42, .start_ns = 1, .end_ns = 1'000'000'000});
     cuda::GrowingArray<cuda::HostRange> host;
     if (!ranges.empty()) {
-      const StreamId thread = db.add(StreamRow{id, {}, StreamKind::thread, 1, ""});
+      const StreamId thread = file.add(StreamRow{id, {}, StreamKind::thread, 1, ""});
       for (const auto& [name, parent] : ranges) {
         RangeRow row{};
         row.stream = thread;
-        row.name = db.intern(name);
+        row.name = file.intern(name);
         row.depth = parent == 0 ? 0 : host[parent - 1].depth + 1;
         if (parent != 0) row.parent = host[parent - 1].row;
         row.start_ns = 1;
         row.end_ns = 2;
-        host.push_back({row.name, {}, parent, db.add(row), row.depth});
+        host.push_back({row.name, {}, parent, file.add(row), row.depth});
       }
     }
     cuda::Run run = recording.reader.finish();
     const gpu::KernelRules rules;
     std::vector<cuda::NamedMemory> memory;
     for (const auto& [name, base, bytes] : regions) {
-      TensorRow row{id, db.intern(name), TensorRole::weight, base, bytes, "nvtx_mem"};
+      TensorRow row{id, file.intern(name), TensorRole::weight, base, bytes, "nvtx_mem"};
       memory.push_back({static_cast<uint64_t>(base), static_cast<uint64_t>(bytes), INT64_MIN,
-                        INT64_MAX, db.add(row), TensorRole::weight});
+                        INT64_MAX, file.add(row), TensorRole::weight});
     }
-    summary = cuda::write_rows(run, {db, id, "host", host, rules, memory});
-    mark_steps(db);
-    db.finish();
+    summary = cuda::write_rows(run, {file, id, "host", host, rules, memory});
+    mark_steps(file);
+    file.finish();
   }
-  TraceDb open() const { return TraceDb::open(folder_ / "trace.db"); }
-  std::vector<std::string> rows(const std::string& sql) const { return test::rows(open(), sql); }
-  int64_t loss(const std::string& source, const std::string& kind) const {
-    return test::loss(open(), source, kind);
+  // Kinds and counts.
+  std::vector<std::string> losses(const std::string& source) const {
+    return rows("SELECT kind, count FROM loss WHERE source = '" + source + "' ORDER BY kind");
   }
   // Innermost to outermost range of every operator, in order of time.
   std::vector<std::string> paths() const {
@@ -71,7 +71,7 @@ class Converted {
   cuda::RowSummary summary;
 
  private:
-  test::TemporaryDirectory folder_;
+  TemporaryDirectory folder_;
 };
 
 }  // namespace preserve::test

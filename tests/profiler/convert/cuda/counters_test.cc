@@ -42,10 +42,9 @@ class Counted : public testing::Test {
   void capture(const std::vector<uint64_t>& streams) {
     for (size_t i = 0; i < streams.size(); ++i) {
       cuda::LaunchBody launch{};
-      launch.correlation = static_cast<uint32_t>(i) + 1;
       launch.stream = streams[i];
       launch.function = i + 1;
-      recording_.add(RecordType::launch, launch, {}, {}, {100, 1, 0});
+      recording_.launch(100, static_cast<uint32_t>(i) + 1, 0, launch);
       recording_.node(100, 11 + i, NodeEvent::created);
     }
     // Cloned in another order than captured.
@@ -55,7 +54,7 @@ class Counted : public testing::Test {
     recording_.add(RecordType::executable, cuda::ExecutableBody{0xe0}, {}, {}, {200, 1, 0});
   }
   void launch_graph(int64_t time_ns, uint32_t correlation) {
-    recording_.launch(time_ns, correlation, 1, 0, cuda::LaunchKind::graph, 0xe0);
+    recording_.launch_graph(time_ns, correlation, 0, 0xe0);
   }
   test::CudaRecording recording_;
 };
@@ -69,7 +68,7 @@ TEST_F(Counted, KernelsOfAGraphInTheOrderOfTheirCapture) {
                                                         "kernel_2 22 dram_read_bytes 20",
                                                         "kernel_3 23 dram_read_bytes 30"));
   EXPECT_EQ(trace.summary.counters.whole_graphs, 0);
-  EXPECT_EQ(trace.open().meta("counters"), "dram");
+  EXPECT_EQ(trace.db().meta("counters"), "dram");
 }
 
 TEST_F(Counted, GraphOfSeveralStreamsIsKnownAsAWhole) {
@@ -110,17 +109,17 @@ TEST_F(Counted, RecordsInPiecesAndValuesThatAreNone) {
   counters(2000, 50, 40, first);
   counters(2100, 50, 40, std::vector<double>(8, 8), 32);
   const Converted trace(recording_);
-  EXPECT_EQ(trace.open().query_integer("SELECT COUNT(*) FROM op"), 40);
-  EXPECT_EQ(trace.open().query_integer("SELECT COUNT(*) FROM counter"), 37);
-  EXPECT_EQ(trace.open().query_integer("SELECT SUM(value) FROM counter"), 29 * 7 + 8 * 8);
+  EXPECT_EQ(trace.count("op"), 40);
+  EXPECT_EQ(trace.count("counter"), 37);
+  EXPECT_EQ(trace.number("SELECT SUM(value) FROM counter"), 29 * 7 + 8 * 8);
 }
 
 TEST_F(Counted, WhatCannotBePlacedIsCounted) {
   counters(500, 1, 1, {1});  // before any launch
-  recording_.launch(1000, 2, 1, 0, cuda::LaunchKind::kernel, 1);
+  recording_.launch_with(1000, 2, 1, {});
   counters(1100, 3, 1, {1});      // of another launch
   counters(1200, 2, 1, {1}, 32);  // its first part was lost
-  recording_.launch(2000, 4, 1, 0, cuda::LaunchKind::kernel, 1);
+  recording_.launch_with(2000, 4, 1, {});
   counters(2100, 4, 2, {1, 2});  // something else ran meanwhile
   recording_.add_raw(RecordType::counters, std::string(8, 'x'));
   cuda::CounterBody liar{4, 0, 0, 30, 30, 1};
@@ -128,11 +127,9 @@ TEST_F(Counted, WhatCannotBePlacedIsCounted) {
   recording_.add(RecordType::lost, cuda::LostBody{4, cuda::LossPlace::counter_failed, 0});
   recording_.add(RecordType::lost, cuda::LostBody{6, cuda::LossPlace::counter_ranges, 0});
   const Converted trace(recording_);
-  EXPECT_EQ(trace.open().query_integer("SELECT COUNT(*) FROM counter"), 0);
-  EXPECT_EQ(trace.loss("counters", "unmatched"), 5);
-  EXPECT_EQ(trace.loss("counters", "unreadable"), 4);
-  EXPECT_EQ(trace.loss("counters", "dropped"), 6);
-  EXPECT_EQ(trace.loss("counters", "received"), 15);
+  EXPECT_EQ(trace.count("counter"), 0);
+  EXPECT_THAT(trace.losses("counters"),
+              testing::ElementsAre("dropped 6", "received 15", "unmatched 5", "unreadable 4"));
 }
 
 }  // namespace

@@ -26,9 +26,9 @@ void capture(CudaRecording& recording, int number, uint64_t function,
              const std::vector<uint64_t>& parameters) {
   const int64_t time_ns = 100 + 10 * number;
   const auto range = static_cast<uint32_t>(2 + number);
-  recording.launch(time_ns, static_cast<uint32_t>(1 + number), 1, range, cuda::LaunchKind::kernel,
-                   function,
-                   {reinterpret_cast<const char*>(parameters.data()), parameters.size() * 8});
+  recording.launch_with(time_ns, static_cast<uint32_t>(1 + number), function,
+                        {reinterpret_cast<const char*>(parameters.data()), parameters.size() * 8},
+                        range);
   const auto node = 1000 + static_cast<uint64_t>(number);
   recording.node(time_ns + 1, node, NodeEvent::created);
   recording.node(5000 + number, node + 1000, NodeEvent::cloned, node);
@@ -52,8 +52,7 @@ TEST(DecodeLoop, FromRecordsToAPlan) {
   for (int replay = 0; replay < kReplays; ++replay) {
     ranges.emplace_back("decode_step", 0);
     const auto correlation = static_cast<uint32_t>(100 + replay);
-    recording.launch(now_ns, correlation, 1, static_cast<uint32_t>(ranges.size()),
-                     cuda::LaunchKind::graph);
+    recording.launch_graph(now_ns, correlation, static_cast<uint32_t>(ranges.size()));
     now_ns += 10'000;
     for (int i = 0; i < 2 * kLayers; ++i) {
       const int64_t dur_ns = i % 2 == 0 ? kReadNs : kReduceNs;
@@ -64,7 +63,7 @@ TEST(DecodeLoop, FromRecordsToAPlan) {
   }
   const test::Converted trace(recording, ranges);
 
-  const FoldedStep step = fold_step(trace.open());
+  const FoldedStep step = fold_step(trace.db());
   ASSERT_EQ(step.ops.size(), 2U * kLayers);
   EXPECT_EQ(step.ops[0].name, "gemm_stream(float4 const*, unsigned long, float*)");
   EXPECT_EQ(step.ops[1].kind, OpKind::collective);

@@ -28,7 +28,7 @@ const char* const kAccesses =
 TEST(CudaConvert, PointerIntoANamedRegionIsItsOperand) {
   CudaRecording recording({"gemm"});
   recording.function(5, "gemm", kPointerAndStruct);
-  recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x10000100, 7, 8, 9}));
+  recording.launch_with(100, 1, 5, words({0x10000100, 7, 8, 9}));
   recording.kernel(1, 200, 300, 1);
   const Converted trace(recording, {}, {{"layers.0.mlp.weight", 0x10000000, 0x1000}});
   EXPECT_THAT(trace.rows(kAccesses),
@@ -41,10 +41,9 @@ TEST(CudaConvert, BlocksOfAnAllocationEndAtTheNextPointer) {
   recording.function(6, "silu_and_mul", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
   // gemm reads a weight and, in a struct, what silu also reads.
-  recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5,
-                   words({0x20000000, 0, 0x20000400, 0}));
+  recording.launch_with(100, 1, 5, words({0x20000000, 0, 0x20000400, 0}));
   recording.kernel(1, 200, 300, 1);
-  recording.launch(110, 2, 1, 0, cuda::LaunchKind::kernel, 6, words({0x20000400, 0, 0, 0}));
+  recording.launch_with(110, 2, 6, words({0x20000400, 0, 0, 0}));
   recording.kernel(2, 300, 400, 2);
   const Converted trace(recording);
   EXPECT_THAT(trace.rows(kAccesses),
@@ -59,7 +58,7 @@ TEST(CudaConvert, PointerIntoReleasedMemoryIsNoOperand) {
   recording.function(5, "gemm", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
   recording.memory(0x20000000, 0, true, 5'000'000);
-  recording.launch(9'000'000, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x20000000, 0, 0, 0}));
+  recording.launch_with(9'000'000, 1, 5, words({0x20000000, 0, 0, 0}));
   recording.kernel(1, 9'000'200, 9'000'300, 1);
   const Converted trace(recording);
   EXPECT_THAT(trace.rows(kAccesses), testing::IsEmpty());
@@ -82,7 +81,7 @@ TEST(CudaConvert, TensorMapTellsAddressAndExtent) {
   map.strides[0] = 128;
   recording.add(RecordType::tensor_map, map);
   std::string parameters(reinterpret_cast<const char*>(map.descriptor), sizeof(map.descriptor));
-  recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, parameters);
+  recording.launch_with(100, 1, 5, parameters);
   recording.kernel(1, 200, 300, 1);
   const Converted trace(recording);
   EXPECT_THAT(trace.rows(kAccesses),
@@ -93,11 +92,11 @@ TEST(CudaConvert, ReplaysTouchWhatTheirCaptureWasGiven) {
   CudaRecording recording({"gemm"});
   recording.function(5, "gemm", kPointerAndStruct);
   recording.memory(0x20000000, 0x1000);
-  recording.launch(100, 1, 1, 0, cuda::LaunchKind::kernel, 5, words({0x20000000, 0, 0, 0}));
+  recording.launch_with(100, 1, 5, words({0x20000000, 0, 0, 0}));
   recording.node(101, 9, cuda::NodeEvent::created);
   for (uint32_t replay = 0; replay < 3; ++replay) {
     const int64_t t = 10'000'000 * (replay + 1);
-    recording.launch(t, 10 + replay, 1, 0, cuda::LaunchKind::graph);
+    recording.launch_graph(t, 10 + replay);
     recording.kernel(1, t + 100, t + 200, 10 + replay, 9);
   }
   const Converted trace(recording);

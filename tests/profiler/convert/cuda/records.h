@@ -64,16 +64,30 @@ class CudaRecording {
     body.generation = 10;
     add(cuda::RecordType::kernel, body);
   }
-  void launch(int64_t time_ns, uint32_t correlation, uint32_t tid = 1, uint32_t range = 0,
-              cuda::LaunchKind kind = cuda::LaunchKind::kernel, uint64_t function = 0,
-              std::string_view parameters = {}, uint32_t outer_correlation = 0) {
-    cuda::LaunchBody body{};
+  // Launches are on thread 1.
+  void launch(int64_t time_ns, uint32_t correlation, uint32_t range = 0, cuda::LaunchBody body = {},
+              std::string_view parameters = {}) {
     body.correlation = correlation;
-    body.outer_correlation = outer_correlation;
-    body.kind = kind;
-    body.function = function;
     body.parameter_bytes = static_cast<uint32_t>(parameters.size());
-    add(cuda::RecordType::launch, body, {}, parameters, {time_ns, tid, range});
+    add(cuda::RecordType::launch, body, {}, parameters, {time_ns, 1, range});
+  }
+  void launch_with(int64_t time_ns, uint32_t correlation, uint64_t function,
+                   std::string_view parameters, uint32_t range = 0) {
+    cuda::LaunchBody body{};
+    body.function = function;
+    launch(time_ns, correlation, range, body, parameters);
+  }
+  void launch_graph(int64_t time_ns, uint32_t correlation, uint32_t range = 0,
+                    uint64_t executable = 0) {
+    cuda::LaunchBody body{};
+    body.kind = cuda::LaunchKind::graph;
+    body.function = executable;
+    launch(time_ns, correlation, range, body);
+  }
+  // A launch that makes a node of a graph.
+  void capture(int64_t time_ns, uint32_t correlation, uint32_t range, uint64_t node_id) {
+    launch(time_ns, correlation, range);
+    node(time_ns + 1, node_id, cuda::NodeEvent::created);
   }
   void function(uint64_t id, std::string_view text,
                 const std::vector<cuda::ParameterLayout>& layout) {
@@ -90,14 +104,13 @@ class CudaRecording {
     body.release = release;
     add(cuda::RecordType::memory, body);
   }
-  void node(int64_t time_ns, uint64_t node, cuda::NodeEvent event, uint64_t original = 0,
-            uint32_t tid = 1) {
+  void node(int64_t time_ns, uint64_t node, cuda::NodeEvent event, uint64_t original = 0) {
     cuda::NodeBody body{};
     body.node = node;
     body.original = original;
     body.event = event;
     body.in_launch = event != cuda::NodeEvent::cloned;
-    add(cuda::RecordType::node, body, {}, {}, {time_ns, tid, 0});
+    add(cuda::RecordType::node, body, {}, {}, {time_ns, 1, 0});
   }
 
   cuda::RunReader reader;
