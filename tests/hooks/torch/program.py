@@ -78,12 +78,10 @@ functional.wait_tensor(functional.all_reduce(torch.Tensor(512, address=0x50000),
 parts = functional.all_gather_into_tensor.default(torch.Tensor(8, address=0x60000), 4, group_name="0")
 print("parts", functional.wait_tensor.default(parts).shape)
 functional.all_reduce(torch.FakeTensor(4, address=1), "sum", "0")
-try:
-    functional.all_reduce(torch.Tensor(4, address=1), "sum", "no group")
-except ValueError as error:
-    print("error", error)
-try:
-    torch.distributed.barrier(group="bad")
-except ValueError as error:
-    print("error", error)
+for refused in (lambda: functional.all_reduce(torch.Tensor(4, address=1), "sum", "no group"),
+                lambda: torch.distributed.barrier(group="bad")):
+    try:
+        refused()
+    except ValueError as error:
+        print("error", error)
 print("name", torch.nn.Module.__call__.__name__, torch.distributed.all_reduce.__name__)

@@ -19,17 +19,21 @@ namespace {
 using spool::RecordHeader;
 using spool::RecordType;
 
+// Completes a record that was reserved.
+void finish(Ring& ring, char* out, uint64_t number, size_t bytes = 16) {
+  const RecordHeader head{static_cast<uint16_t>(bytes / 8), 0, RecordType::mark, 0, 0, number};
+  std::memcpy(out, &head, sizeof(head));
+  ring.publish(bytes);
+}
+
 struct TestRing {
   explicit TestRing(size_t bytes) : memory(bytes / 8) {
     ring.attach(reinterpret_cast<char*>(memory.data()), bytes);
   }
   bool put(uint64_t number, size_t bytes, size_t keep = 0) {
     char* out = ring.reserve(bytes, keep);
-    if (out == nullptr) return false;
-    const RecordHeader head{static_cast<uint16_t>(bytes / 8), 0, RecordType::mark, 0, 0, number};
-    std::memcpy(out, &head, sizeof(head));
-    ring.publish(bytes);
-    return true;
+    if (out != nullptr) finish(ring, out, number, bytes);
+    return out != nullptr;
   }
   // Numbers of the records taken out, in order.
   std::vector<uint64_t> take() {
@@ -72,17 +76,13 @@ TEST(Ring, RefusesAHandlerThatInterruptsARecord) {
   char* out = test.ring.reserve(16, 0);
   EXPECT_FALSE(reserve_below(test.ring, true));
   EXPECT_TRUE(test.ring.interrupted());
-  const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
-  std::memcpy(out, &head, sizeof(head));
-  test.ring.publish(16);
+  finish(test.ring, out, 5);
   EXPECT_FALSE(test.ring.interrupted());
   EXPECT_TRUE(reserve_below(test.ring, true));
   EXPECT_TRUE(reserve_below(test.ring, false)) << "and jumps out";
   out = test.ring.reserve(16, 0);  // from here: a function in between has a frame of its own
   ASSERT_NE(out, nullptr);
-  const RecordHeader next{2, 0, RecordType::mark, 0, 0, 8};
-  std::memcpy(out, &next, sizeof(next));
-  test.ring.publish(16);
+  finish(test.ring, out, 8);
   EXPECT_EQ(test.take(), (std::vector<uint64_t>{5, 7, 8}));
 }
 
@@ -106,9 +106,7 @@ void record_with_handlers(Ring& ring) {
   EXPECT_TRUE(handler.interrupts(ring, true)) << "between two records";
   char* out = ring.reserve(16, 0);
   EXPECT_FALSE(handler.interrupts(ring, true));
-  const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
-  std::memcpy(out, &head, sizeof(head));
-  ring.publish(16);
+  finish(ring, out, 5);
   EXPECT_TRUE(handler.interrupts(ring, false)) << "and jumps out";
   EXPECT_TRUE(reserve_below(ring, true));
 }
@@ -170,9 +168,7 @@ TEST(Ring, RefusesAHandlerOnAStackThatIsDisarmed) {
     Handler handler{};
     char* out = ring.reserve(16, 0);
     EXPECT_FALSE(handler.interrupts(ring, true));
-    const RecordHeader head{2, 0, RecordType::mark, 0, 0, 5};
-    std::memcpy(out, &head, sizeof(head));
-    ring.publish(16);
+    finish(ring, out, 5);
     EXPECT_TRUE(handler.interrupts(ring, true)) << "between two records";
   });
   EXPECT_EQ(test.take(), (std::vector<uint64_t>{5, 7}));

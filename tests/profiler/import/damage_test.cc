@@ -38,9 +38,9 @@ TEST_F(ImportDamage, ClocksOfRanksAreAlignedByTheirCollectives) {
   const auto imported = import_files(
       {write_text("a.json", one_rank(0, 2, 0)), write_text("b.json", one_rank(1, 2, 777))});
   EXPECT_THAT(imported.rows("SELECT COUNT(DISTINCT end_ns) FROM op"), ElementsAre("5"));
-  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM op JOIN step ON step.id = step_id WHERE "
-                            "op.start_ns BETWEEN step.start_ns AND step.end_ns"),
-              ElementsAre("10"));
+  EXPECT_EQ(imported.count("op JOIN step ON step.id = step_id WHERE op.start_ns BETWEEN "
+                           "step.start_ns AND step.end_ns"),
+            10);
   EXPECT_THAT(
       imported.summary.notes,
       testing::Contains(HasSubstr("rank 1: clock shifted by -777.00 us, ends of 5 collectives")));

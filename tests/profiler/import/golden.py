@@ -5,7 +5,6 @@ are compared with. Prints one JSON object. Usage: import_golden.py FILE"""
 import collections
 import gzip
 import json
-import re
 import sqlite3
 import sys
 
@@ -56,7 +55,7 @@ def kineto(path):
         # Numbers stay text: a double does not hold a time stamp in ns.
         document = json.load(file, parse_float=str, parse_int=str)
     base = int(document.get("baseTimeNanoseconds", 0))
-    activities, launches, metadata, metadata_elements = [], set(), 0, 0
+    activities, launches, metadata = [], set(), 0
     for event in document["traceEvents"]:
         args = event.get("args", {})
         if event.get("ph") != "X":
@@ -67,14 +66,8 @@ def kineto(path):
             start = base + nanoseconds(event["ts"])
             activities.append((GPU[event["cat"]], (args["device"], args["stream"]), start,
                                start + nanoseconds(event["dur"]), int(args["correlation"]), event["name"]))
-            if "Collective name" in args:
-                metadata += 1
-                metadata_elements += int(args["In msg nelems"])
-    result = summary(activities, launches)
-    result["metadata"], result["metadata_elements"] = metadata, metadata_elements
-    rank = document.get("distributedInfo", {}).get("rank", "")
-    result["rank"] = int(rank) if re.fullmatch(r"\d+", str(rank)) else None
-    return result
+            metadata += "Collective name" in args
+    return {**summary(activities, launches), "metadata": metadata}
 
 
 def nsys(path):

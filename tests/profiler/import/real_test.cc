@@ -53,13 +53,9 @@ nlohmann::json golden(const std::filesystem::path& path) {
   return nlohmann::json::parse(run.out);
 }
 
-int64_t number(const TraceDb& db, const std::string& sql) {
-  return db.query_integer(sql).value_or(0);
-}
-
-void compare(const TraceDb& db, const nlohmann::json& expected) {
+void compare(const Imported& imported, const nlohmann::json& expected) {
   const auto expect = [&](const char* key, const std::string& sql) {
-    EXPECT_EQ(number(db, sql), expected.at(key).get<int64_t>()) << key;
+    EXPECT_EQ(imported.number(sql), expected.at(key).get<int64_t>()) << key;
   };
   // Kernels that only copy are operators of kind copy, too; copies of the driver have its names.
   expect("kernels", "SELECT COUNT(*) FROM op_named WHERE name NOT LIKE 'Mem%'");
@@ -86,15 +82,15 @@ TEST_F(RealTraces, CountsAndTimesAgreeWithASecondImplementation) {
       continue;
     }
     const auto imported = import_files({path});
-    compare(imported.db, expected);
+    compare(imported, expected);
     // Every operator is in one bucket, and idle and busy time make up the wall time.
-    EXPECT_EQ(count(imported.db,
-                    "stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0"),
-              0);
     EXPECT_EQ(
-        number(imported.db,
-               "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received') "
-               "- (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
+        imported.count("stream_coverage WHERE attributed_ns + idle_ns <> wall_ns OR idle_ns < 0"),
+        0);
+    EXPECT_EQ(
+        imported.number(
+            "SELECT (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind = 'received') "
+            "- (SELECT SUM(count) FROM loss WHERE source = 'launch' AND kind <> 'received')"),
         0);
   }
 }
@@ -106,9 +102,8 @@ TEST_F(RealTraces, EightRanksBecomeOneTrace) {
   }
   if (ranks.size() != 8) GTEST_SKIP() << "no set of eight ranks among the traces";
   const auto imported = import_files(ranks);
-  EXPECT_EQ(number(imported.db, "SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"),
-            8);
-  EXPECT_EQ(number(imported.db, "SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
+  EXPECT_EQ(imported.number("SELECT COUNT(DISTINCT rank) FROM process WHERE world_size = 8"), 8);
+  EXPECT_EQ(imported.number("SELECT COUNT(*) FROM collective WHERE bytes IS NULL"), 0);
   // One host, one clock: whatever is left after alignment is the µs of the time stamps.
   for (const std::string& residual :
        imported.rows("SELECT value FROM meta WHERE key LIKE 'clock_residual%'")) {
@@ -138,8 +133,7 @@ TEST_F(RealTraces, PrefillIsToldFromDecode) {
     const auto imported = import_files({path});
     EXPECT_THAT(imported.rows("SELECT phase FROM step"), ElementsAre("prefill"));
     EXPECT_EQ(fold_step(imported.db).phase, StepPhase::prefill);  // all there is to plan for
-    EXPECT_GT(count(imported.db, "access_named WHERE source = 'shapes' AND role = 'weight'"),
-              24 * 7);
+    EXPECT_GT(imported.count("access_named WHERE source = 'shapes' AND role = 'weight'"), 24 * 7);
   }
 }
 
@@ -152,10 +146,9 @@ TEST_F(RealTraces, ProductsHaveTheShapesOfTheModel) {
       imported.rows("SELECT COUNT(*) || ' of ' || n || ' x ' || k, dtype FROM gemm GROUP BY n, k, "
                     "dtype ORDER BY n, k"),
       ElementsAre("96 of 1024 x 1024 bf16", "24 of 1024 x 2816 bf16", "48 of 2816 x 1024 bf16"));
-  EXPECT_EQ(
-      count(imported.db,
-            "gemm JOIN access_named USING (op_id) WHERE role = 'weight' AND bytes = n * k * 2"),
-      168);
+  EXPECT_EQ(imported.count(
+                "gemm JOIN access_named USING (op_id) WHERE role = 'weight' AND bytes = n * k * 2"),
+            168);
 }
 
 TEST_F(RealTraces, ExportsReadBackAsTheSameOperators) {

@@ -44,11 +44,10 @@ TEST_F(ImportSizes, AThousandGpusOfOneProcess) {
   EXPECT_THAT(imported.rows("SELECT DISTINCT n FROM (SELECT COUNT(*) AS n FROM range JOIN stream "
                             "ON stream.id = stream_id GROUP BY process_id) ORDER BY n"),
               ElementsAre("3", std::to_string(kSteps)));
-  EXPECT_THAT(
-      imported.rows(
-          "SELECT COUNT(*) FROM op JOIN stream a ON a.id = op.stream_id JOIN range ON range.id = "
-          "range_id JOIN stream b ON b.id = range.stream_id WHERE a.process_id <> b.process_id"),
-      ElementsAre("0"));
+  EXPECT_EQ(imported.count(
+                "op JOIN stream a ON a.id = op.stream_id JOIN range ON range.id = range_id JOIN "
+                "stream b ON b.id = range.stream_id WHERE a.process_id <> b.process_id"),
+            0);
 }
 
 // Numbers that share one place of a hash table of the size that so many need.

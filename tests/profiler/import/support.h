@@ -20,6 +20,8 @@ struct Imported {
   import::ImportSummary summary;
   TraceDb db;
   std::vector<std::string> rows(const std::string& sql) const { return test::rows(db, sql); }
+  int64_t number(const std::string& sql) const { return db.query_integer(sql).value_or(0); }
+  int64_t count(const std::string& from) const { return test::count(db, from); }
   // Kinds and counts in one word.
   std::vector<std::string> losses(const std::string& source = "import") const {
     return rows("SELECT kind || count FROM loss_nonzero WHERE source = '" + source +

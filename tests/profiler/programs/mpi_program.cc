@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -36,7 +37,7 @@ void plain() {
 void every_collective() {
   const auto n = static_cast<size_t>(size);
   std::vector<int> ones(n, 1), places(n), all(n), own(n, rank);
-  for (size_t i = 0; i < n; ++i) places[i] = static_cast<int>(i);
+  std::iota(places.begin(), places.end(), 0);
   const MPI_Comm world = MPI_COMM_WORLD;
   MPI_Barrier(world);
   MPI_Reduce(own.data(), all.data(), 1, MPI_INT, MPI_SUM, 0, world);
@@ -59,7 +60,7 @@ void every_collective() {
 void in_place() {
   const auto n = static_cast<size_t>(size);
   std::vector<int> ones(n, 1), places(n), all(n, 1);
-  for (size_t i = 0; i < n; ++i) places[i] = static_cast<int>(i);
+  std::iota(places.begin(), places.end(), 0);
   const MPI_Comm world = MPI_COMM_WORLD;
   const MPI_Datatype none = MPI_DATATYPE_NULL;
   int own = rank;

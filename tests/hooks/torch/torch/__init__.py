@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """As much of PyTorch as hooks/torch looks at, where the tests should not need PyTorch itself."""
+import math
 import sys
 import types
 
@@ -16,10 +17,7 @@ class Tensor:
         return len(self.shape)
 
     def numel(self):
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
     def element_size(self):
         return 8 if self.dtype == "torch.int64" else 4
@@ -88,7 +86,6 @@ class Module:
         for name, module in self._modules.items():
             yield from module.named_modules(prefix + ("." if prefix else "") + name)
 
-
     def parameters(self):
         for _, module in self.named_modules():
             yield from module._parameters.values()
@@ -150,18 +147,10 @@ ops = types.SimpleNamespace(
     )
 )
 jit = types.SimpleNamespace(is_tracing=lambda: False)
-distributed = types.SimpleNamespace(
-    is_available=lambda: True,
-    all_reduce=all_reduce,
-    broadcast=broadcast,
-    barrier=barrier,
-    init_process_group=init_process_group,
-)
+functions = {function.__name__: function for function in (all_reduce, broadcast, barrier, init_process_group)}
+distributed = types.SimpleNamespace(is_available=lambda: True, **functions)
 distributed.distributed_c10d = types.SimpleNamespace(
-    all_reduce=all_reduce,
-    broadcast=broadcast,
-    barrier=barrier,
-    init_process_group=init_process_group,
+    **functions,
     get_backend=lambda group=None: "gloo",
     get_rank=lambda: 3,
     get_world_size=lambda: 4,

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -22,7 +22,7 @@ namespace preserve {
 namespace {
 
 TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
-  const Recorded recorded = record_well({"steps", "3"});
+  const RecordedWell recorded({"steps", "3"});
   EXPECT_EQ(recorded.kernels(), 6);
   EXPECT_THAT(
       recorded.rows(
@@ -38,7 +38,7 @@ TEST_F(CudaCollector, EveryKernelWithItsRangeAndCall) {
 }
 
 TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
-  const Recorded recorded = record_well({"graph", "4"});
+  const RecordedWell recorded({"graph", "4"});
   EXPECT_EQ(recorded.kernels(), 8);
   EXPECT_EQ(recorded.operators_in("layers.0.mlp"), 4);
   EXPECT_EQ(recorded.count("step"), 4);
@@ -46,7 +46,7 @@ TEST_F(CudaCollector, GraphReplaysKnowWhatWasCaptured) {
 
 // Each communicates while the other computes: taken for one device nothing would be exposed.
 TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
-  const Recorded recorded = record_well({"two_gpus", "6"});
+  const RecordedWell recorded({"two_gpus", "6"});
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("2 GPUs: they are ranks 0 to 1"));
   EXPECT_THAT(
       recorded.rows(
@@ -60,10 +60,9 @@ TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
           "op.range_id JOIN stream AS thread ON thread.id = range.stream_id AND thread.process_id "
           "= process.id WHERE op.step_id IS NOT NULL GROUP BY op.stream_id ORDER BY 1, 2"),
       testing::ElementsAre("0 GPU 0 stream 7 12", "1 GPU 1 stream 7 12"));
-  const test::Run summary =
-      test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--summary", recorded.trace});
-  succeeded(test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "--export", "chrome",
-                               recorded.trace, "-o", folder_ / "trace.json"}));
+  const test::Run summary = test::run_program({test::kProfile, "--summary", recorded.trace});
+  succeeded(test::run_program(
+      {test::kProfile, "--export", "chrome", recorded.trace, "-o", folder_ / "trace.json"}));
   const std::string chrome = read_text_file(folder_ / "trace.json");
   for (const char* rank : {"0", "1"}) {
     EXPECT_THAT(chrome, testing::HasSubstr(std::string("\"rank ") + rank + " "));
@@ -80,35 +79,35 @@ TEST_F(CudaCollector, SeveralGpusOfAProcessAreSeveralDevices) {
 }
 
 TEST_F(CudaCollector, GraphCapturedBeforeTheRangeIsKnownInside) {
-  const Recorded recorded = record_well({"profiler", "3"}, {"--capture-range", "profiler"});
+  const RecordedWell recorded({"profiler", "3"}, {"--capture-range", "profiler"});
   EXPECT_EQ(recorded.kernels(), 6);
   EXPECT_EQ(recorded.operators_in("layers.0.allreduce"), 3);
 }
 
 TEST_F(CudaCollector, EveryNthStep) {
-  EXPECT_EQ(record({"steps", "10"}, {"--capture-range", "steps:4"}).kernels(), 6);
-  EXPECT_EQ(record({"steps", "5"}, {"--capture-range", "steps:2:decode*"}).kernels(), 6);
+  EXPECT_EQ(Recorded({"steps", "10"}, {"--capture-range", "steps:4"}).kernels(), 6);
+  EXPECT_EQ(Recorded({"steps", "5"}, {"--capture-range", "steps:2:decode*"}).kernels(), 6);
 }
 
 TEST_F(CudaCollector, RangeByName) {
-  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "nvtx:decode_step"}).kernels(), 4);
-  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "nvtx:other"}).kernels(), 0);
-  EXPECT_EQ(record({"started", "3"}, {"--capture-range", "nvtx:request"}).kernels(), 6);
-  EXPECT_EQ(record({"steps", "2"}, {"--capture-range", "time:3600s"}).kernels(), 0);
+  EXPECT_EQ(Recorded({"steps", "2"}, {"--capture-range", "nvtx:decode_step"}).kernels(), 4);
+  EXPECT_EQ(Recorded({"steps", "2"}, {"--capture-range", "nvtx:other"}).kernels(), 0);
+  EXPECT_EQ(Recorded({"started", "3"}, {"--capture-range", "nvtx:request"}).kernels(), 6);
+  EXPECT_EQ(Recorded({"steps", "2"}, {"--capture-range", "time:3600s"}).kernels(), 0);
 }
 
 TEST_F(CudaCollector, OffMeansOff) {
-  const Recorded recorded = record({"steps", "2"}, {"--cuda", "off"});
+  const Recorded recorded({"steps", "2"}, {"--cuda", "off"});
   EXPECT_EQ(recorded.kernels(), 0);
   EXPECT_EQ(recorded.run.err.find("GPU activity"), std::string::npos);
 }
 
 TEST_F(CudaCollector, WithoutParametersNothingElseIsLost) {
-  EXPECT_EQ(record({"graph", "2"}, {"--params", "off"}).kernels(), 4);
+  EXPECT_EQ(Recorded({"graph", "2"}, {"--params", "off"}).kernels(), 4);
 }
 
 TEST_F(CudaCollector, ThreadsAtOnce) {
-  const Recorded recorded = record_well({"threads"}, {}, {"PRESERVE_CUDA_BUFFER_BYTES=65536"});
+  const RecordedWell recorded({"threads"}, {}, {"PRESERVE_CUDA_BUFFER_BYTES=65536"});
   EXPECT_EQ(recorded.kernels(), 4000);
 }
 
@@ -117,9 +116,9 @@ TEST_F(CudaCollector, BuffersHaveAFixedBudget) {
   // what found no room is counted and the program goes on. Before 12.9 CUPTI has to be given one.
   for (const char* version : {"FAKE_CUPTI=version=26", "FAKE_CUPTI=version=27"}) {
     SCOPED_TRACE(version);
-    const Recorded recorded =
-        record_well({"threads"}, {"--flush-period", "10s"},
-                    {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1", version});
+    const RecordedWell recorded(
+        {"threads"}, {"--flush-period", "10s"},
+        {"PRESERVE_CUDA_BUFFER_BYTES=65536", "PRESERVE_CUDA_BUFFERS=1", version});
     const int64_t kernels = recorded.kernels();
     const int64_t lost = recorded.loss("cupti_buffers", "dropped");
     EXPECT_GE(kernels, 1);
@@ -133,8 +132,8 @@ TEST_F(CudaCollector, ASpoolHasALimit) {
   for (const auto& [keep, bytes] :
        {std::pair{"first", "2MiB"}, {"last", "2MiB"}, {"last", "256KiB"}}) {
     SCOPED_TRACE(std::string(keep) + " " + bytes);
-    const Recorded recorded =
-        record_well({"steps", "13000"}, {"--max-spool", bytes, "--keep", keep, "--params", "off"});
+    const RecordedWell recorded({"steps", "13000"},
+                                {"--max-spool", bytes, "--keep", keep, "--params", "off"});
     const std::string lost = std::strcmp(keep, "first") == 0 ? "'missing'" : "'overwritten'";
     const auto sum = [&](const std::string& kinds) {
       return recorded.number(
@@ -154,19 +153,19 @@ TEST_F(CudaCollector, ASpoolHasALimit) {
 }
 
 TEST_F(CudaCollector, ExitCodeIsTheProgramsOwn) {
-  const Recorded recorded = record({"exit", "2"});
+  const Recorded recorded({"exit", "2"});
   EXPECT_EQ(recorded.run.exit_code, 7);
   EXPECT_EQ(recorded.kernels(), 4);
 }
 
 TEST_F(CudaCollector, SignalWithoutHandlerIsFlushedFirst) {
-  const Recorded recorded = record({"terminate", "5"}, {"--flush-period", "60s"});
+  const Recorded recorded({"terminate", "5"}, {"--flush-period", "60s"});
   EXPECT_EQ(recorded.run.exit_code, 128 + SIGTERM) << recorded.run.err;
   EXPECT_EQ(recorded.kernels(), 10);
 }
 
 TEST_F(CudaCollector, KilledProcessLosesAtMostAFlushPeriod) {
-  const Recorded recorded = record({"kill", "5"}, {"--flush-period", "50ms"});
+  const Recorded recorded({"kill", "5"}, {"--flush-period", "50ms"});
   EXPECT_EQ(recorded.run.exit_code, 128 + SIGKILL);
   EXPECT_EQ(recorded.kernels(), 10);
   EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
@@ -201,10 +200,10 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
     SCOPED_TRACE(seed);
     const std::string file = folder_ / ("log" + std::to_string(seed)).c_str();
     const std::string spools = folder_ / ("spools" + std::to_string(seed)).c_str();
-    const Recorded recorded =
-        record({"randomly_killed", std::to_string(seed), file},
-               {"--flush-period", "20ms", "--keep-spool", spools},
-               {seed % 3 == 0 ? "PRESERVE_CUDA_BUFFER_BYTES=65536" : "PRESERVE_NOTHING=1"});
+    const Recorded recorded(
+        {"randomly_killed", std::to_string(seed), file},
+        {"--flush-period", "20ms", "--keep-spool", spools},
+        {seed % 3 == 0 ? "PRESERVE_CUDA_BUFFER_BYTES=65536" : "PRESERVE_NOTHING=1"});
     ASSERT_EQ(recorded.run.exit_code, 128 + SIGKILL) << recorded.run.err;
     KillLog log{};
     std::ifstream(file, std::ios::binary).read(reinterpret_cast<char*>(&log), sizeof(log));
@@ -225,9 +224,7 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
               static_cast<int64_t>(promised));
     promised_in_all += promised;
     EXPECT_EQ(recorded.number("SELECT SUM(complete = 0) FROM process"), 1);
-    EXPECT_EQ(recorded.number("SELECT IFNULL(SUM(CASE kind WHEN 'received' THEN count ELSE -count "
-                              "END), 0) FROM loss WHERE source = 'cupti'"),
-              0);
+    EXPECT_EQ(recorded.unexplained("cupti"), 0);
   }
   EXPECT_GT(recorded_in_all, 1000);
   EXPECT_GT(promised_in_all, 0U);
@@ -236,24 +233,24 @@ TEST_F(CudaCollector, KilledAtAnyMoment) {
 // As in a program that does not bring libcupti itself: the collector loads it, so libcupti's exit
 // handlers come after those of the program, and the last flush has to come before them.
 TEST_F(CudaCollector, LastFlushComesBeforeTheEndOfLibcupti) {
-  EXPECT_THAT(record_injected({"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI}),
+  EXPECT_THAT(run_injected({"PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI}),
               test::exits(5, testing::Not(testing::HasSubstr("flushed after the end"))));
 }
 
 // Graphs are instantiated at start-up, where CUPTI has to know already that they will be traced.
 TEST_F(CudaCollector, WholeGraphsInARangeThatOpensBehindTheirInstantiation) {
-  const Recorded recorded =
-      record_well({"profiler", "3"}, {"--capture-range", "profiler", "--cuda-graphs", "graph"});
+  const RecordedWell recorded({"profiler", "3"},
+                              {"--capture-range", "profiler", "--cuda-graphs", "graph"});
   EXPECT_EQ(recorded.kernels(), 3);
   EXPECT_EQ(recorded.loss("cupti", "received"), 3);
-  EXPECT_EQ(record({"graph", "4"}, {"--cuda-graphs", "graph"}).kernels(), 4);
+  EXPECT_EQ(Recorded({"graph", "4"}, {"--cuda-graphs", "graph"}).kernels(), 4);
   EXPECT_EQ(
-      record({"graph", "4"}, {"--cuda-graphs", "graph", "--capture-range", "nvtx:no"}).kernels(),
+      Recorded({"graph", "4"}, {"--cuda-graphs", "graph", "--capture-range", "nvtx:no"}).kernels(),
       0);
 }
 
 TEST_F(CudaCollector, WhatCuptiDoesNotRecordIsSaid) {
-  const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=copies=14"});
+  const Recorded recorded({"steps", "2"}, {}, {"FAKE_CUPTI=copies=14"});
   EXPECT_EQ(recorded.kernels(), 4);
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("CUPTI does not record copies"));
   EXPECT_THAT(recorded.facts(),
@@ -261,7 +258,7 @@ TEST_F(CudaCollector, WhatCuptiDoesNotRecordIsSaid) {
 }
 
 TEST_F(CudaCollector, WarningsOfCuptiAreSaidOnce) {
-  const Recorded recorded = record({"warning"});
+  const Recorded recorded({"warning"});
   EXPECT_EQ(recorded.kernels(), 2);
   const std::string& err = recorded.run.err;
   const size_t first = err.find("no room for device buffers");
@@ -270,7 +267,7 @@ TEST_F(CudaCollector, WarningsOfCuptiAreSaidOnce) {
 }
 
 TEST_F(CudaCollector, BufferThatCannotBeReadOnIsCounted) {
-  const Recorded recorded = record({"incomplete"});
+  const Recorded recorded({"incomplete"});
   EXPECT_EQ(recorded.kernels(), 2);
   EXPECT_THAT(recorded.run.err, testing::HasSubstr("1 of 3 GPU records unreadable"));
 }
@@ -279,7 +276,7 @@ TEST_F(CudaCollector, BufferThatCannotBeReadOnIsCounted) {
 TEST_F(CudaCollector, EveryVersionOfCuptiTellsTheSameTimes) {
   for (const char* version : {"version=17", "version=22", "version=28", "version=130200"}) {
     SCOPED_TRACE(version);
-    const Recorded recorded = record({"steps", "3"}, {}, {std::string("FAKE_CUPTI=") + version});
+    const Recorded recorded({"steps", "3"}, {}, {std::string("FAKE_CUPTI=") + version});
     EXPECT_EQ(recorded.kernels(), 6);
     EXPECT_EQ(recorded.count("op JOIN range ON range.id = op.range_id WHERE op.start_ns BETWEEN "
                              "range.start_ns AND range.end_ns"),
@@ -288,20 +285,20 @@ TEST_F(CudaCollector, EveryVersionOfCuptiTellsTheSameTimes) {
 }
 
 TEST_F(CudaCollector, HardwareTraceIsAskedForWhenTheDriverIsReady) {
-  const Recorded recorded = record({"steps", "2"}, {"--cuda-hw-trace"});
+  const Recorded recorded({"steps", "2"}, {"--cuda-hw-trace"});
   EXPECT_EQ(recorded.kernels(), 4);
   EXPECT_THAT(recorded.run.err, testing::Not(testing::HasSubstr("hardware trace")));
-  EXPECT_THAT(record({"unready", "2"}, {"--cuda-hw-trace"}).run.err,
+  EXPECT_THAT(Recorded({"unready", "2"}, {"--cuda-hw-trace"}).run.err,
               testing::HasSubstr("no hardware trace: the driver never reported that it is ready"));
 }
 
 TEST_F(CudaCollector, ForkedChildIsNotRecordedAndLives) {
-  const Recorded recorded = record_well({"fork"});
+  const RecordedWell recorded({"fork"});
   EXPECT_EQ(recorded.kernels(), 6);
 }
 
 TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
-  const Recorded recorded = record({"steps", "2"}, {}, {"FAKE_CUPTI=subscribe=39"});
+  const Recorded recorded({"steps", "2"}, {}, {"FAKE_CUPTI=subscribe=39"});
   EXPECT_THAT(recorded.run,
               test::exits(0, testing::HasSubstr("another profiler holds CUPTI (nsys)")));
   EXPECT_EQ(recorded.kernels(), 0);
@@ -312,24 +309,22 @@ TEST_F(CudaCollector, AnotherSubscriberIsNamed) {
 TEST_F(CudaCollector, ErrorsOfCuptiLeaveTheProgramAlone) {
   for (const char* failure : {"subscribe=999", "enable=8"}) {
     SCOPED_TRACE(failure);
-    const Recorded recorded = record({"exit", "2"}, {}, {std::string("FAKE_CUPTI=") + failure});
+    const Recorded recorded({"exit", "2"}, {}, {std::string("FAKE_CUPTI=") + failure});
     EXPECT_THAT(recorded.run, test::exits(7, testing::HasSubstr("GPU activity is not recorded")));
     EXPECT_EQ(recorded.kernels(), 0);
   }
 }
 
 TEST_F(CudaCollector, FatalStateEndsTheRecordingOnly) {
-  const Recorded recorded = record_well({"fatal"});
+  const RecordedWell recorded({"fatal"});
   EXPECT_THAT(recorded.facts(), testing::ElementsAre(testing::HasSubstr("the device fell off")));
 }
 
 TEST_F(CudaCollector, NoLibcuptiIsOneLine) {
-  const std::string trace = folder_ / "none.db";
-  const test::Run run = test::run_program(
-      {PRESERVE_BIN_DIR "/preserve-profile", "-o", trace, "--", PRESERVE_CUDA_PLAYER, "exit", "1"},
-      {"PRESERVE_CUPTI=/nowhere/libcupti.so.13"});
-  EXPECT_EQ(run.exit_code, 7);
-  EXPECT_TRUE(std::filesystem::exists(trace));
+  const test::Recording recording({PRESERVE_CUDA_PLAYER, "exit", "1"}, {},
+                                  {"PRESERVE_CUPTI=/nowhere/libcupti.so.13"});
+  EXPECT_EQ(recording.run.exit_code, 7);
+  EXPECT_TRUE(std::filesystem::exists(recording.trace));
 }
 
 // Two toolkits on one machine: the generation decides, then the place. (Without a driver the newest
@@ -342,7 +337,7 @@ TEST_F(CudaCollector, LibcuptiOfTheDriversGenerationIsFoundBehindAnotherOne) {
   std::filesystem::create_directories(home / "lib64");
   std::filesystem::create_symlink(PRESERVE_REAL_CUPTI, home / "extras/CUPTI/lib64/libcupti.so.12");
   std::filesystem::create_symlink(PRESERVE_FAKE_CUPTI, home / "lib64/libcupti.so.13");
-  EXPECT_THAT(record_injected({"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="}),
+  EXPECT_THAT(run_injected({"CUDA_HOME=" + home.string(), "PRESERVE_CUPTI="}),
               test::exits(5, testing::Not(testing::HasSubstr("GPU activity is not recorded"))));
 }
 
@@ -350,7 +345,7 @@ TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
   if (!std::filesystem::exists(PRESERVE_REAL_CUPTI)) GTEST_SKIP() << "no libcupti on this machine";
   if (std::filesystem::exists("/dev/nvidia0")) GTEST_SKIP() << "this machine has a driver";
   EXPECT_THAT(
-      record_injected({"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI}),
+      run_injected({"PRESERVE_CUPTI=" PRESERVE_REAL_CUPTI}),
       test::exits(5, testing::AllOf(
                          testing::HasSubstr("GPU activity is not recorded: CUPTI refuses to start"),
                          testing::HasSubstr("999"))));
@@ -358,7 +353,7 @@ TEST_F(CudaCollector, RealLibcuptiWithoutADriver) {
 
 TEST_F(CudaCollector, WrongRangeIsAUsageError) {
   for (const char* range : {"sometimes", "steps:0", "time:", "nvtx:", "time:1s:0s"}) {
-    const Recorded recorded = record({"steps"}, {"--capture-range", range});
+    const Recorded recorded({"steps"}, {"--capture-range", range});
     EXPECT_EQ(recorded.run.exit_code, 2) << range << recorded.run.err;
   }
 }

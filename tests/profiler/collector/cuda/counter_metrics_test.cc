@@ -2,7 +2,6 @@
 // The choice of counters, asked of the real libcupti, which knows every chip without a GPU: what we
 // ask for exists there, and one pass is enough.
 #include <dlfcn.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstring>

@@ -4,56 +4,46 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <string>
-#include <vector>
 
-#include "tests/support/commands.h"
-#include "tests/support/paths.h"
-#include "tests/support/rows.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/profiler/collector/recording.h"
 
 namespace preserve {
 
 class CudaCollector : public testing::Test {
  protected:
-  struct Recorded : test::TraceFile {
-    test::Run run;
+  struct Recorded : test::Recording {
+    explicit Recorded(const test::Words& scenario, const test::Words& options = {},
+                      const test::Words& environment = {})
+        : Recording(test::words(PRESERVE_CUDA_PLAYER, scenario), options,
+                    test::words(environment, "PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI)) {}
     // What the collector says of itself.
     std::vector<std::string> facts() const {
       return rows("SELECT value FROM meta WHERE key LIKE 'cuda_process_%'");
+    }
+    // What was received and is neither written nor lost.
+    int64_t unexplained(const std::string& source) const {
+      return number(
+          "SELECT IFNULL(SUM(CASE kind WHEN 'received' THEN count ELSE -count END), 0) FROM loss "
+          "WHERE source = '" +
+          source + "'");
     }
     int64_t kernels() const {
       return count("op JOIN stream ON stream.id = stream_id WHERE stream.kind = 'gpu'");
     }
   };
-
-  Recorded record(const std::vector<std::string>& scenario,
-                  const std::vector<std::string>& options = {},
-                  const std::vector<std::string>& environment = {}) {
-    Recorded recorded;
-    recorded.trace = folder_ / "trace.db";
-    std::filesystem::remove(recorded.trace);  // nothing of an earlier run is taken for this one's
-    recorded.run = test::run_program(
-        test::words(PRESERVE_BIN_DIR "/preserve-profile", "-f", "-o", recorded.trace, options, "--",
-                    PRESERVE_CUDA_PLAYER, scenario),
-        test::words(environment, "PRESERVE_CUPTI=" PRESERVE_FAKE_CUPTI));
-    return recorded;
-  }
-
-  Recorded record_well(const std::vector<std::string>& scenario,
-                       const std::vector<std::string>& options = {},
-                       const std::vector<std::string>& environment = {}) {
-    Recorded recorded = record(scenario, options, environment);
-    EXPECT_EQ(recorded.run.exit_code, 0) << recorded.run.err;
-    return recorded;
-  }
+  // Of a scenario that ends well.
+  struct RecordedWell : Recorded {
+    explicit RecordedWell(const test::Words& scenario, const test::Words& options = {},
+                          const test::Words& environment = {})
+        : Recorded(scenario, options, environment) {
+      EXPECT_EQ(run.exit_code, 0) << run.err;
+    }
+  };
 
   // A program that loads the collector as libcuda would, but no fake library, and ends with 5.
-  test::Run record_injected(const std::vector<std::string>& environment) const {
-    return test::run_program({PRESERVE_BIN_DIR "/preserve-profile", "-o", folder_ / "injected.db",
-                              "--", PRESERVE_INJECTED, "5"},
-                             environment);
+  static test::Run run_injected(const test::Words& environment) {
+    return test::Recording({PRESERVE_INJECTED, "5"}, {}, environment).run;
   }
 
   test::TemporaryDirectory folder_;

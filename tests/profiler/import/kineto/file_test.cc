@@ -310,8 +310,7 @@ TEST_F(ImportKineto, InferredWeightsHaveTheSameNameInEveryStep) {
 
 TEST_F(ImportKineto, NothingIsInferredForAnUnknownDevice) {
   const Imported imported = import_events(decode_steps(4, 2, true));
-  EXPECT_THAT(imported.rows("SELECT COUNT(*) FROM access WHERE source = 'inferred'"),
-              ElementsAre("0"));
+  EXPECT_EQ(imported.count("access WHERE source = 'inferred'"), 0);
 }
 
 RC_GTEST_FIXTURE_PROP(ImportKineto, OrderOfEventsDoesNotMatter, ()) {
