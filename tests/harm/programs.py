@@ -27,7 +27,6 @@ def without_times(text):
 
 def other_programs(folder):
     """Name, command, environment, tidy."""
-    folder = pathlib.Path(folder)
     yield "an MPI without PMPI names", [folder / "mpi_serial"], {}, bytes
     if (folder / "scripted_program_static").exists():
         command = [folder / "scripted_program_static", "nvtx", "say:x", "exit:3"]
@@ -39,7 +38,6 @@ def other_programs(folder):
 
 
 def mpi_programs(folder, decoder):
-    folder = pathlib.Path(folder)
     run = ["mpirun", "--oversubscribe", "-np"]
     for name in MPI_CASES:
         yield name, run + ["3", folder / "odd_mpi", name], MPI_ENVIRONMENT, sorted_lines

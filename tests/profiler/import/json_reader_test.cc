@@ -31,6 +31,13 @@ class Dribble : public ByteSource {
   size_t chunk_, at_ = 0;
 };
 
+// A reader of such a text.
+struct Dribbled : Dribble, JsonReader {
+  Dribbled(std::string text, size_t chunk, std::string name = "text",
+           size_t window = kDefaultWindow)
+      : Dribble(std::move(text), chunk), JsonReader(*this, std::move(name), window) {}
+};
+
 // Endless repetition of one piece, up to a total: texts larger than memory.
 class Repeat : public ByteSource {
  public:
@@ -119,8 +126,7 @@ RC_GTEST_PROP(JsonReader, ReadsWhatAnotherParserReads, ()) {
   const std::string text = document.dump(indent);
   // Larger than the longest string, small enough that the window moves all the time.
   const size_t window = text.size() < 200 ? text.size() + 64 : 200 + text.size() / 4;
-  Dribble source(text, any_chunk());
-  JsonReader reader(source, "text", window);
+  Dribbled reader(text, any_chunk(), "text", window);
   const json read = read_value(reader);
   if (reader.strings_cut() == 0) RC_ASSERT(read == document);
   RC_ASSERT(reader.peek() == '\0');
@@ -129,8 +135,7 @@ RC_GTEST_PROP(JsonReader, ReadsWhatAnotherParserReads, ()) {
 RC_GTEST_PROP(JsonReader, SkipsExactlyOneValue, ()) {
   const json skipped = *any_json(3);
   const std::string text = "[" + skipped.dump() + ", 42]";
-  Dribble source(text, any_chunk());
-  JsonReader reader(source, "text", 64 + static_cast<size_t>(*rc::gen::inRange(0, 400)));
+  Dribbled reader(text, any_chunk(), "text", 64 + static_cast<size_t>(*rc::gen::inRange(0, 400)));
   reader.begin_array();
   RC_ASSERT(reader.next_element());
   if (*rc::gen::arbitrary<bool>()) {
@@ -147,8 +152,7 @@ RC_GTEST_PROP(JsonReader, SkipsExactlyOneValue, ()) {
 }
 
 std::pair<int64_t, int> decimal_of(const std::string& text) {
-  Dribble source(text, 3);
-  JsonReader reader(source, "text");
+  Dribbled reader(text, 3);
   int64_t whole = -1;
   int thousandths = -1;
   if (!reader.decimal(whole, thousandths)) return {-1, -1};
@@ -173,15 +177,13 @@ TEST(JsonReader, NumbersThatDoNotFitAreRefused) {
 }
 
 TEST(JsonReader, EscapesAreResolved) {
-  Dribble source(R"("a\"b\\c\/\n\u00e9\ud83d\ude00")", 1);
-  JsonReader reader(source, "text");
+  Dribbled reader(R"("a\"b\\c\/\n\u00e9\ud83d\ude00")", 1);
   EXPECT_EQ(reader.string(), "a\"b\\c/\n\u00e9\U0001F600");
 }
 
 TEST(JsonReader, BytesOfZeroAreOrdinaryInStrings) {
   const std::string text("\"a\0b\"", 5);
-  Dribble source(text, 2);
-  JsonReader reader(source, "text");
+  Dribbled reader(text, 2);
   EXPECT_EQ(reader.string(), std::string_view("a\0b", 3));
 }
 
@@ -192,8 +194,7 @@ TEST(JsonReader, AMillionLevelsCostNoStack) {
               testing::ThrowsMessage<Error>(testing::HasSubstr("stops in the middle")));
   std::string closed(1'000'000, '[');
   closed += std::string(1'000'000, ']');
-  Dribble whole(closed + " 7", 1 << 16);
-  JsonReader again(whole, "deep.json");
+  Dribbled again(closed + " 7", 1 << 16, "deep.json");
   again.skip_value();
   int64_t value = 0;
   EXPECT_TRUE(again.integer(value));
@@ -226,8 +227,7 @@ TEST(JsonReader, ALongStringIsSkippedToo) {
 TEST(JsonReader, EveryPrefixOfAnObjectIsAnError) {
   const std::string text = R"({"a": [1, {"b": "c\n"}], "d": -2.5e1, "e": null})";
   for (size_t length = 0; length < text.size(); ++length) {
-    Dribble source(text.substr(0, length), 5);
-    JsonReader reader(source, "cut.json");
+    Dribbled reader(text.substr(0, length), 5, "cut.json");
     EXPECT_THROW(
         {
           reader.begin_object();
@@ -240,14 +240,12 @@ TEST(JsonReader, EveryPrefixOfAnObjectIsAnError) {
 }
 
 TEST(JsonReader, AByteOrderMarkMeansNothing) {
-  Dribble source("\xef\xbb\xbf {\"a\": 1}", 2);
-  JsonReader reader(source, "marked.json");
+  Dribbled reader("\xef\xbb\xbf {\"a\": 1}", 2, "marked.json");
   EXPECT_EQ(reader.peek(), '{');
 }
 
 TEST(JsonReader, ErrorsNameFileAndPlace) {
-  Dribble source(R"({"a" 1})", 5);
-  JsonReader reader(source, "bad.json");
+  Dribbled reader(R"({"a" 1})", 5, "bad.json");
   reader.begin_object();
   std::string_view key;
   EXPECT_THAT([&] { reader.next_key(key); },

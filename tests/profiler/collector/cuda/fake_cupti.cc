@@ -73,7 +73,7 @@ std::vector<Node> captured, executable;
 uint64_t next_node = 1;
 std::set<std::string> names;  // records point into it
 
-const char* context_handle = "context";
+char context_handle[] = "context";
 uint64_t kernel_start = 0;  // of the last one of device 0
 
 const char* keep(const char* name) {
@@ -154,7 +154,7 @@ void call(uint32_t cbid, CUpti_ApiCallbackSite site, uint32_t id, const void* pa
   data.functionReturnValue = &result;
   data.symbolName = symbol;
   data.correlationId = id;
-  data.context = reinterpret_cast<CUcontext>(const_cast<char*>(context_handle));
+  data.context = reinterpret_cast<CUcontext>(context_handle);
   data.contextUid = 1 + fake_device;
   callback(callback_data, CUPTI_CB_DOMAIN_DRIVER_API, cbid, &data);
 }
@@ -162,13 +162,13 @@ void call(uint32_t cbid, CUpti_ApiCallbackSite site, uint32_t id, const void* pa
 // CUPTI's buffers must not be flushed inside callbacks of resources.
 thread_local bool in_resource_callback = false;
 void call_back(uint32_t cbid, const CUpti_ResourceData& data) {
+  if (callback == nullptr || !enabled_resource[cbid]) return;
   in_resource_callback = true;
   callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, cbid, &data);
   in_resource_callback = false;
 }
 
 void resource(uint32_t cbid, uint64_t node, uint64_t original, uint64_t executable_graph = 0) {
-  if (callback == nullptr || !enabled_resource[cbid]) return;
   CUpti_GraphData graph{};
   graph.node = reinterpret_cast<CUgraphNode>(node);
   graph.originalNode = reinterpret_cast<CUgraphNode>(original);
@@ -301,9 +301,7 @@ void fake_warning(const char* message) {
 
 void fake_driver_ready() {
   driver_ready = true;
-  if (callback == nullptr || !enabled_resource[CUPTI_CBID_RESOURCE_CU_INIT_FINISHED]) return;
-  CUpti_ResourceData data{};
-  callback(callback_data, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_CU_INIT_FINISHED, &data);
+  call_back(CUPTI_CBID_RESOURCE_CU_INIT_FINISHED, {});
 }
 void fake_hold_flushes(bool (*step)()) {
   flush_step = step;
@@ -311,10 +309,8 @@ void fake_hold_flushes(bool (*step)()) {
 
 void fake_destroy_context() {
   call(kDestroy, CUPTI_API_ENTER, 0, nullptr, nullptr);
-  if (callback == nullptr || !enabled_resource[CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING])
-    return;
   CUpti_ResourceData data{};
-  data.context = reinterpret_cast<CUcontext>(const_cast<char*>(context_handle));
+  data.context = reinterpret_cast<CUcontext>(context_handle);
   call_back(CUPTI_CBID_RESOURCE_CONTEXT_DESTROY_STARTING, data);
   call(kDestroy, CUPTI_API_EXIT, 0, nullptr, nullptr);
 }
