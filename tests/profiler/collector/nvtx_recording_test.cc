@@ -48,14 +48,14 @@ TEST(NvtxRecording, MemoryOfRingsIsBoundedAndTheRestIsCounted) {
 TEST(NvtxRecording, ForkedChildHasItsOwnProcess) {
   const Recorded recording({kNvtxProgram, "fork"});
   EXPECT_EQ(recording.count("process WHERE complete"), 2);
-  EXPECT_EQ(recording.list("SELECT range_named.name FROM range_named JOIN stream ON stream.id = "
-                           "stream_id JOIN process ON process.id = process_id WHERE ppid IN "
-                           "(SELECT pid FROM process) ORDER BY range_named.id"),
-            "child,registered before fork");
-  EXPECT_EQ(recording.list("SELECT range_named.name FROM range_named JOIN stream ON stream.id = "
-                           "stream_id JOIN process ON process.id = process_id WHERE ppid NOT IN "
-                           "(SELECT pid FROM process) ORDER BY range_named.id"),
-            "parent,parent after");
+  const auto names = [&](const std::string& parent) {
+    return recording.list(
+        "SELECT range_named.name FROM range_named JOIN stream ON stream.id = "
+        "stream_id JOIN process ON process.id = process_id WHERE ppid " +
+        parent + " (SELECT pid FROM process) ORDER BY range_named.id");
+  };
+  EXPECT_EQ(names("IN"), "child,registered before fork");
+  EXPECT_EQ(names("NOT IN"), "parent,parent after");
 }
 
 TEST(NvtxRecording, ExecutedChildHasItsOwnProcess) {

@@ -147,7 +147,8 @@ ops = types.SimpleNamespace(
     )
 )
 jit = types.SimpleNamespace(is_tracing=lambda: False)
-functions = {function.__name__: function for function in (all_reduce, broadcast, barrier, init_process_group)}
+functions = {function.__name__: function
+             for function in (all_reduce, broadcast, barrier, init_process_group)}
 distributed = types.SimpleNamespace(is_available=lambda: True, **functions)
 distributed.distributed_c10d = types.SimpleNamespace(
     **functions,

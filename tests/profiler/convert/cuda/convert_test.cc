@@ -384,7 +384,7 @@ TEST(CudaConvert, OrderOfActivityRecordsDoesNotMatter) {
     std::shuffle(order.begin(), order.end(), std::mt19937(seed));
     for (const uint32_t i : order) {
       const int64_t start = 2000 + i * 10'000'000LL;
-      recording.kernel(1 + i % 2, start, start + 500, i + 1, 0, 7 + i % 3 * 0);
+      recording.kernel(1 + i % 2, start, start + 500, i + 1);
     }
     const Converted trace(recording, {{"x", 0}, {"y", 0}});
     return trace.rows(

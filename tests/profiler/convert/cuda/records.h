@@ -52,11 +52,11 @@ class CudaRecording {
     add(cuda::RecordType::name, cuda::NameBody{id, 0}, text);
   }
   void kernel(uint32_t name_id, int64_t start_ns, int64_t end_ns, uint32_t correlation,
-              uint64_t node = 0, uint32_t stream = 7, uint32_t device = 0) {
+              uint64_t node = 0, uint32_t stream = 7) {
     cuda::KernelBody body{};
     body.start_ns = start_ns;
     body.end_ns = end_ns;
-    body.place = {device, 1, stream, correlation, node, node != 0 ? 5u : 0u, 0};
+    body.place = {0, 1, stream, correlation, node, node != 0 ? 5u : 0u, 0};
     body.name = name_id;
     body.grid[0] = body.grid[1] = body.grid[2] = 2;
     body.block[0] = 128;

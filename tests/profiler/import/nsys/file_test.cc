@@ -8,7 +8,6 @@
 #include "common/error.h"
 #include "common/output_file.h"
 #include "tests/profiler/import/support.h"
-#include "tests/support/errors.h"
 
 namespace preserve::test {
 namespace {
@@ -312,8 +311,7 @@ TEST_F(ImportNsys, ForeignDatabasesAreRefused) {
 
 TEST_F(ImportNsys, OwnTracesAreRecognised) {
   write_synthetic_trace(directory_ / "own.db");
-  EXPECT_THAT([&] { import_files({directory_ / "own.db"}); },
-              fails_with("is a preserve trace already"));
+  expect_refused({directory_ / "own.db"}, "is a preserve trace already");
 }
 
 TEST_F(ImportNsys, TruncatedDatabasesAreRefused) {
