@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "tests/support/environment.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
@@ -18,23 +19,12 @@ using ::testing::IsEmpty;
 const std::vector<std::pair<std::string, std::string>> kVariables{{"LD_PRELOAD", "/ours.so"},
                                                                   {"PRESERVE_MPI", "1"}};
 
-// What the batch system says of the machine that tests.
-class Environment : public testing::Test {
- protected:
-  void SetUp() override {
-    for (const char* name :
-         {"OMPI_MCA_orte_default_hostfile", "PRTE_MCA_prte_default_hostfile", "HYDRA_HOST_FILE",
-          "PBS_NODEFILE", "PE_HOSTFILE", "SLURM_JOB_NUM_NODES"}) {
-      if (const char* value = std::getenv(name)) before_.emplace_back(name, value);
-      ::unsetenv(name);
-    }
-  }
-  void TearDown() override {
-    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
-  }
-  std::vector<std::pair<std::string, std::string>> before_;
+class NamedHosts : public testing::Test {
+  // Without what the batch system says of the machine that tests.
+  const test::Environment environment_{{"OMPI_MCA_orte_default_hostfile",
+                                        "PRTE_MCA_prte_default_hostfile", "HYDRA_HOST_FILE",
+                                        "PBS_NODEFILE", "PE_HOSTFILE", "SLURM_JOB_NUM_NODES"}};
 };
-using NamedHosts = Environment;
 
 TEST(JobLauncher, OpenMpiPassesOnToEachProgram) {
   EXPECT_THAT(passing_on({"mpirun", "-n", "2", "a", ":", "-n", "1", "b"}, JobLauncher::open_mpi,

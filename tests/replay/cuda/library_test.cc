@@ -5,12 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <optional>
 
 #include "replay/cuda/libraries/nvml.h"
 #include "replay/cuda/libraries/shared_library.h"
+#include "tests/support/environment.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve::cuda {
@@ -18,28 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-// Sets an environment variable for as long as it lives.
-class Variable {
- public:
-  Variable(std::string name, const std::string& value) : name_(std::move(name)) {
-    if (const char* old = std::getenv(name_.c_str())) old_ = old;
-    ::setenv(name_.c_str(), value.c_str(), 1);
-  }
-  ~Variable() {
-    if (old_) {
-      ::setenv(name_.c_str(), old_->c_str(), 1);
-    } else {
-      ::unsetenv(name_.c_str());
-    }
-  }
-  Variable(const Variable&) = delete;
-  Variable& operator=(const Variable&) = delete;
-
- private:
-  std::string name_;
-  std::optional<std::string> old_;
-};
 
 LibrarySearch search_for(const std::string& name) {
   return {.sonames = {name},
@@ -73,18 +51,19 @@ TEST(CudaLibrary, MissingIsSaid) {
 // Some library, at that path of a folder that `variable` names.
 struct Installed {
   Installed(const char* variable, const char* path)
-      : file(folder / path), names_folder(variable, folder.path()) {
+      : file(folder / path), names_folder({variable}, {{variable, folder.path().string()}}) {
     fs::create_directories(file.parent_path());
     fs::copy_file(PRESERVE_FAKE_NVML, file);
   }
   const test::TemporaryDirectory folder;
   const fs::path file;
-  const Variable names_folder;
+  const test::Environment names_folder;
 };
 
 TEST(CudaLibrary, VariableIsAWishAndNothingElseIsTried) {
   const Installed wheel("PRESERVE_SITE_PACKAGES", "nvidia/present/lib/libpreserve_a.so.1");
-  const Variable wish("PRESERVE_TEST_LIBRARY", wheel.folder / "none.so");
+  const test::Environment wish({"PRESERVE_TEST_LIBRARY"},
+                               {{"PRESERVE_TEST_LIBRARY", (wheel.folder / "none.so").string()}});
   const SharedLibrary library(search_for("libpreserve_a.so.1"));
   EXPECT_FALSE(library.found());
   EXPECT_THAT(library.problem(), HasSubstr("PRESERVE_TEST_LIBRARY names"));

@@ -7,15 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <future>
-#include <map>
 #include <thread>
 
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "tests/support/environment.h"
 #include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -24,30 +23,14 @@ namespace {
 
 using testing::HasSubstr;
 
-using Variables = std::map<std::string, std::string>;
+using Variables = test::Environment::Variables;
 
 // Variables for the length of a test; all launchers' are absent otherwise.
-class Environment {
- public:
-  explicit Environment(const Variables& variables) {
-    for (const char* name : kNames) {
-      if (const char* value = std::getenv(name)) before_[name] = value;
-      ::unsetenv(name);
-    }
-    for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
-  }
-  ~Environment() {
-    for (const char* name : kNames) ::unsetenv(name);
-    for (const auto& [name, value] : before_) ::setenv(name.c_str(), value.c_str(), 1);
-  }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
-
- private:
-  static constexpr const char* kNames[] = {
-      "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK",
-      "SLURM_STEP_NUM_TASKS"};
-  Variables before_;
+struct Environment : test::Environment {
+  explicit Environment(const Variables& variables)
+      : test::Environment({"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE",
+                           "PMIX_RANK", "SLURM_STEP_NUM_TASKS"},
+                          variables) {}
 };
 
 TEST(Launcher, IsRecognisedByWhatItLeftInTheEnvironment) {
@@ -146,11 +129,10 @@ class RunRanks : public testing::Test {
   void mpirun_is(const std::string& script) {
     std::ofstream(directory_ / "mpirun") << "#!/bin/sh\n" << script << "\n";
     std::filesystem::permissions(directory_ / "mpirun", std::filesystem::perms::owner_all);
-    ::setenv("PATH", (directory_.path().string() + ":" + path_).c_str(), 1);
   }
-  ~RunRanks() override { ::setenv("PATH", path_.c_str(), 1); }
   test::TemporaryDirectory directory_;
-  std::string path_ = std::getenv("PATH");
+  const test::Environment path_{{"PATH"},
+                                {{"PATH", directory_.path().string() + ":" + std::getenv("PATH")}}};
 };
 
 TEST_F(RunRanks, TheExitCodeIsMpiruns) {
