@@ -40,9 +40,10 @@ class Memory {  // aligned as a mapped file is
   size_t bytes_;
 };
 
+template <typename View = PlanView>
 const char* error_of(const std::string& file) {
   const Memory memory(file);
-  PlanView view;
+  View view;
   return view.open(memory.view());
 }
 const char* error_of(const PlanContent& plan) {
@@ -126,23 +127,16 @@ TEST(OutcomeFile, ReadsNoMoreSamplesThanWereKept) {
 
 TEST(OutcomeFile, RefusesEveryCutAndUnknownValues) {
   const std::string file = outcome();
-  const auto error = [](const std::string& content) {
-    const Memory memory(content);
-    OutcomeView view;
-    return view.open(memory.view());
-  };
   for (size_t bytes = 0; bytes < file.size(); ++bytes) {
-    EXPECT_NE(error(file.substr(0, bytes)), nullptr) << bytes;
+    EXPECT_NE(error_of<OutcomeView>(file.substr(0, bytes)), nullptr) << bytes;
   }
-  std::string damaged = file;
-  damaged[offsetof(OutcomeHeader, state)] = 77;
-  EXPECT_NE(error(damaged), nullptr);
-  damaged = file;
-  damaged[sizeof(OutcomeHeader) + sizeof(WindowOutcome)] = 77;
-  EXPECT_NE(error(damaged), nullptr);
-  damaged = file;
-  damaged[outcome_bytes(1, 1, 0) + offsetof(StepSample, arm)] = 77;
-  EXPECT_NE(error(damaged), nullptr);
+  for (const size_t at :
+       {offsetof(OutcomeHeader, state), sizeof(OutcomeHeader) + sizeof(WindowOutcome),
+        size_t{outcome_bytes(1, 1, 0)} + offsetof(StepSample, arm)}) {
+    std::string damaged = file;
+    damaged[at] = 77;
+    EXPECT_NE(error_of<OutcomeView>(damaged), nullptr) << at;
+  }
 }
 
 }  // namespace

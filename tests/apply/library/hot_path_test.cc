@@ -161,11 +161,8 @@ struct HotPath {
 class AfterTheLock : public testing::TestWithParam<HotPath> {};
 
 TEST_P(AfterTheLock, NothingIsAllocatedLockedOrAskedOfTheSystem) {
-  PlanContent plan = scripted_plan();
-  plan.header.via = GetParam().via;
-  plan.header.mode = GetParam().mode;
-  plan.header.link_latency_ns = 5'000;
-  LoadedRank rank(plan);
+  LoadedRank rank(
+      scripted_plan({.via = GetParam().via, .mode = GetParam().mode, .link_latency_ns = 5'000}));
   rank.board.ready = 1;  // the other rank
   rank.probed = {true, true, 10, 5};
   rank.ways.reserve(1 << 14);  // the script's own

@@ -48,10 +48,18 @@ class Pages {  // memory of its own mapping
   void* const memory_;
 };
 
+struct PlanWish {
+  Via via = PlanContent().header.via;
+  Mode mode = PlanContent().header.mode;
+  int64_t link_latency_ns = 0;
+};
 // A step of three allreduces of 100, 100 and 8 bytes; the first two carry 4 KiB of tensor "a" and
 // of "b".
-inline PlanContent scripted_plan() {
+inline PlanContent scripted_plan(const PlanWish& wish = {}) {
   PlanContent plan;
+  plan.header.via = wish.via;
+  plan.header.mode = wish.mode;
+  plan.header.link_latency_ns = wish.link_latency_ns;
   plan.header.ranks = 2;
   plan.header.chunk_bytes = 1024;
   plan.header.folder = plan.add_text("/tmp");
@@ -170,6 +178,13 @@ class ScriptedRank {
   std::optional<Session> session_;
   uint64_t jitter_ = 1;
 };
+
+// A step of one of several ranks, whose clock shows `now_ns`.
+inline void step_of(ScriptedRank& rank, int64_t& now_ns, double gain) {
+  scripted_now_ns = now_ns;
+  rank.step(gain);
+  now_ns = scripted_now_ns;
+}
 
 // One that has loaded its weights.
 struct LoadedRank : ScriptedRank {

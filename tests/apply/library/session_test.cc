@@ -38,9 +38,7 @@ TEST(Session, DropsWhatTheWaitWasTooShortFor) {
 }
 
 TEST(Session, FetchesNothingInTheNullArm) {
-  PlanContent plan = scripted_plan();
-  plan.header.mode = Mode::dry_run;
-  LoadedRank rank(plan);
+  LoadedRank rank(scripted_plan({.mode = Mode::dry_run}));
   rank.steps(40);
   EXPECT_EQ(rank.seen().fetched_bytes, 0U);
   EXPECT_GT(rank.seen().steps[kNull], 10U);
@@ -50,9 +48,7 @@ TEST(Session, FetchesNothingInTheNullArm) {
 }
 
 TEST(Session, OnlyCountsWhenTheOriginalWasAskedFor) {
-  PlanContent plan = scripted_plan();
-  plan.header.mode = Mode::original;
-  LoadedRank rank(plan);
+  LoadedRank rank(scripted_plan({.mode = Mode::original}));
   rank.steps(20);
   EXPECT_EQ(scripted_attached, 0);
   EXPECT_EQ(rank.seen().steps[kOriginal], 17U);
@@ -252,22 +248,17 @@ TEST(Session, DoesNothingInAChild) {
 TEST(Session, AllRanksOfAHostFollowTheFirstOne) {
   LoadedRank first, second;
   int64_t first_ns = 1, second_ns = 1;
-  const auto step = [](ScriptedRank& rank, int64_t& now_ns, double gain) {
-    scripted_now_ns = now_ns;
-    rank.step(gain);
-    now_ns = scripted_now_ns;
-  };
   second.board.lead(99);
   for (int i = 0; i < 150; ++i) {
-    step(first, first_ns, 0.05);
+    step_of(first, first_ns, 0.05);
     if (const std::optional<Decision> made = first.board.read()) second.board.publish(*made);
-    step(second, second_ns, -0.05);  // its own times say the opposite
+    step_of(second, second_ns, -0.05);  // its own times say the opposite
   }
   EXPECT_EQ(first.seen().state, State::on);
   EXPECT_EQ(second.seen().state, State::on);
   EXPECT_EQ(first.seen().off_step, second.seen().off_step);
   EXPECT_EQ(second.seen().followed, 1);
-  for (int i = 0; i < 400; ++i) step(first, first_ns, 0.05);  // waits for nobody who has stopped
+  for (int i = 0; i < 400; ++i) step_of(first, first_ns, 0.05);  // waits for nobody who has stopped
   EXPECT_EQ(first.seen().state, State::on);
 }
 
@@ -331,9 +322,7 @@ TEST(Session, ForgetsRequestsThatAreNeverWaitedFor) {
 // --- the stand-in link ---
 
 TEST(Session, AddsTheLinkToEveryCollectiveInEveryArm) {
-  PlanContent plan = scripted_plan();
-  plan.header.link_latency_ns = 50'000;
-  LoadedRank rank(plan);
+  LoadedRank rank(scripted_plan({.link_latency_ns = 50'000}));
   const int64_t before = scripted_now_ns;
   rank.allreduce(4096, 0);
   EXPECT_GE(scripted_now_ns - before, 50'000);
@@ -348,9 +337,7 @@ TEST(Session, AddsTheLinkToEveryCollectiveInEveryArm) {
 }
 
 TEST(Session, FetchesWhileTheLinkLasts) {
-  PlanContent plan = scripted_plan();
-  plan.header.link_latency_ns = 50'000;
-  LoadedRank rank(plan);
+  LoadedRank rank(scripted_plan({.link_latency_ns = 50'000}));
   for (int i = 0; i < 2 + 4; ++i) rank.step(0, 0);
   EXPECT_EQ(rank.seen().fetched_bytes, 2 * 8192U);
 }

@@ -15,12 +15,6 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-PlanContent plan_via(Via via) {
-  PlanContent plan = scripted_plan();
-  plan.header.via = via;
-  return plan;
-}
-
 size_t count(const std::string& ways, char way) {
   return static_cast<size_t>(std::count(ways.begin(), ways.end(), way));
 }
@@ -28,7 +22,7 @@ size_t count(const std::string& ways, char way) {
 // One of two ranks, of which the other does as it does.
 struct Converting : ScriptedRank {
   explicit Converting(Via via = Via::convert, const Session::Probed& found = {true, true, 10, 5})
-      : ScriptedRank(plan_via(via)) {
+      : ScriptedRank(scripted_plan({.via = via})) {
     board.ready = 1;
     probed = found;
     load();
@@ -54,9 +48,7 @@ TEST(Convert, ProbesOnceAllRanksAreReadyThenConvertsInItsArmsAlone) {
 }
 
 TEST(Convert, IsNullArmWithoutFetching) {
-  PlanContent plan = plan_via(Via::convert);
-  plan.header.mode = Mode::dry_run;
-  ScriptedRank rank(plan);
+  ScriptedRank rank(scripted_plan({.via = Via::convert, .mode = Mode::dry_run}));
   rank.board.ready = 1;
   rank.probed = {true, true, 10, 5};
   rank.load();
@@ -81,7 +73,7 @@ TEST(Convert, WaitsForNoRankThatIsNotReady) {
 }
 
 TEST(Convert, RefusesAStepOfOtherCalls) {
-  PlanContent plan = plan_via(Via::convert);
+  PlanContent plan = scripted_plan({.via = Via::convert});
   plan.collectives[0].function = 2;
   ScriptedRank rank(plan);
   rank.steps(1);
@@ -136,24 +128,19 @@ TEST(Measured, UsesTheProgressEngineAtOnceWhenTheStepHasSeveralCommunicators) {
 TEST(Convert, RanksConvertTheSameCallsWhateverElseTheyDo) {
   for (const double gain : {0.1, -0.1}) {
     Board board;
-    ScriptedRank first(plan_via(Via::convert), 2, &board),
-        second(plan_via(Via::convert), 2, &board);
+    const PlanContent plan = scripted_plan({.via = Via::convert});
+    ScriptedRank first(plan, 2, &board), second(plan, 2, &board);
     int64_t now_ns[2] = {1, 1};
     for (ScriptedRank* rank : {&first, &second}) {
       rank->probed = {true, true, 10, 5};
       rank->load();
     }
-    const auto step = [&](ScriptedRank& rank, int64_t& at_ns, double own_gain) {
-      scripted_now_ns = at_ns;
-      rank.step(own_gain);
-      at_ns = scripted_now_ns;
-    };
     for (int i = 0; i < 400; ++i) {
       if (i == 30) {  // both lose the step, and find it again
         first.allreduce(4096, 1);
         second.allreduce(4096, 1);
       }
-      step(first, now_ns[0], gain);
+      step_of(first, now_ns[0], gain);
       if (i % 7 == 3) second.session().message();
       if (i % 5 == 2) {  // of another thread, on another communicator, of a size that the step has
         second.communicator = 9;
@@ -162,7 +149,7 @@ TEST(Convert, RanksConvertTheSameCallsWhateverElseTheyDo) {
         second.communicator = 7;
       }
       if (i == 40) second.tensors.release(second.pages().base(), 8192);
-      step(second, now_ns[1], i % 11 == 0 ? -9 : 0);  // disturbed
+      step_of(second, now_ns[1], i % 11 == 0 ? -9 : 0);  // disturbed
       ASSERT_EQ(first.ways, second.ways) << i;
     }
     EXPECT_EQ(first.seen().state, gain > 0 ? State::on : State::off);
@@ -185,7 +172,7 @@ TEST(Convert, EndsWithNoticeWhenACallFails) {
 }
 
 TEST(Spare, WaitsForNobody) {
-  LoadedRank rank(plan_via(Via::spare));
+  LoadedRank rank(scripted_plan({.via = Via::spare}));
   rank.steps(2 + 5);  // no thread is there
   EXPECT_EQ(scripted_attached, 1);
   EXPECT_EQ(rank.seen().fetched_bytes, 0U);
@@ -194,9 +181,9 @@ TEST(Spare, WaitsForNobody) {
 
 TEST(Spare, FetchesOnAnotherCore) {
   // The thread goes on for a while.
-  static LoadedRank rank(plan_via(Via::spare));
+  static const PlanContent content = scripted_plan({.via = Via::spare});
+  static LoadedRank rank(content);
   rank.tensors.check();
-  static const PlanContent content = plan_via(Via::spare);
   static const std::string file = content.encoded();
   static std::vector<uint64_t> words(file.size() / 8 + 1);
   static PlanView plan;
