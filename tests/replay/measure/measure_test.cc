@@ -41,8 +41,9 @@ class FakeExecutor final : public Executor {
   Behaviour behaviour_;
 };
 
-ArmSample step(int64_t step_ns) {
-  return {step_ns, false, 1000, 7};
+ArmSample step(int64_t step_ns, bool interrupted = false, int64_t probe_ns = 1000,
+               uint64_t checksum = 7) {
+  return {step_ns, interrupted, probe_ns, checksum};
 }
 
 // A small deterministic disturbance, up to +-part.
@@ -219,12 +220,9 @@ TEST(Measure, ADriftHitsAllArmsAlike) {
 
 TEST(Measure, InterruptedSlowSamplesAreDiscardedAndCounted) {
   FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
-    ArmSample sample = step(noisy(arm == 0 ? 1'100'000 : 1'000'000, number, 0.001));
-    if (number % 5 == 0) {
-      sample.interrupted = true;
-      sample.step_ns *= 3;
-    }
-    return sample;
+    const bool interrupted = number % 5 == 0;
+    const int64_t step_ns = noisy(arm == 0 ? 1'100'000 : 1'000'000, number, 0.001);
+    return step(interrupted ? 3 * step_ns : step_ns, interrupted);
   });
   const Measurement measured = run_all(executor);
   const ReplayResult& result = measured.result;
@@ -234,19 +232,14 @@ TEST(Measure, InterruptedSlowSamplesAreDiscardedAndCounted) {
 }
 
 TEST(Measure, AHarmlessInterruptionCounts) {
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
-    ArmSample sample = step(1'000'000);
-    sample.interrupted = number % 4 == 0;
-    return sample;
-  });
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t, int number) { return step(1'000'000, number % 4 == 0); });
   EXPECT_EQ(discarded(run_all(executor), "interrupted"), 0);
 }
 
 TEST(Measure, ABusyMachineGivesNoVerdict) {
   FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int number) {
-    ArmSample sample = step(noisy(arm == 0 ? 1'500'000 : 1'000'000, number, 0.001));
-    sample.interrupted = true;
-    return sample;
+    return step(noisy(arm == 0 ? 1'500'000 : 1'000'000, number, 0.001), true);
   });
   const ReplayResult result = run(executor);
   EXPECT_TRUE(result.busy);
@@ -255,29 +248,23 @@ TEST(Measure, ABusyMachineGivesNoVerdict) {
 
 TEST(Measure, ThrottledSamplesAreDiscarded) {
   FakeExecutor executor({"baseline", "prefetch"}, [](size_t, int number) {
-    ArmSample sample = step(1'000'000);
-    if (number == 9) sample.probe_ns = 1300;
-    return sample;
+    return step(1'000'000, false, number == 9 ? 1300 : 1000);
   });
   EXPECT_EQ(discarded(run_all(executor), "throttled"), 1);
 }
 
 TEST(Measure, AnArmThatDidOtherWorkIsRefused) {
-  FakeExecutor executor({"baseline", "prefetch"}, [](size_t arm, int) {
-    ArmSample sample = step(1'000'000);
-    sample.checksum = arm;
-    return sample;
-  });
+  FakeExecutor executor({"baseline", "prefetch"},
+                        [](size_t arm, int) { return step(1'000'000, false, 1000, arm); });
   EXPECT_THAT([&] { run(executor); }, testing::ThrowsMessage<Error>(HasSubstr("prefetch")));
 }
 
 TEST(Measure, TimesAndSpeedupAreOfTheSamePairs) {
   // The machine changes from pass to pass, and every second pass loses one of its two samples.
   FakeExecutor executor({"baseline", "prefetch", "hot"}, [](size_t arm, int number) {
-    ArmSample sample = step((number + 2) / 3 % 2 == 0 ? 1'000'000 : 1'040'000);
-    sample.interrupted = arm != 2 && number % 4 == 1;
-    if (sample.interrupted) sample.step_ns *= 2;
-    return sample;
+    const bool interrupted = arm != 2 && number % 4 == 1;
+    const int64_t step_ns = (number + 2) / 3 % 2 == 0 ? 1'000'000 : 1'040'000;
+    return step(interrupted ? 2 * step_ns : step_ns, interrupted);
   });
   const ReplayResult result = run(executor, {.max_pairs = 40});
   EXPECT_LT(result.arms[1].pairs, 39);
@@ -304,11 +291,8 @@ RC_GTEST_PROP(Measure, CountedAndDiscardedAreAllSamples, ()) {
   std::vector<std::string> names{"baseline"};
   for (size_t i = 1; i < arms; ++i) names.push_back("prefetch-" + std::to_string(i));
   FakeExecutor executor(names, [&](size_t arm, int number) {
-    ArmSample sample =
-        step(noisy(1'000'000 + static_cast<int64_t>(arm) * 10'000, number + seed, 0.2));
-    sample.interrupted = (number + seed) % 6 == 0;
-    sample.probe_ns = (number + seed) % 11 == 0 ? 2000 : 1000;
-    return sample;
+    return step(noisy(1'000'000 + static_cast<int64_t>(arm) * 10'000, number + seed, 0.2),
+                (number + seed) % 6 == 0, (number + seed) % 11 == 0 ? 2000 : 1000);
   });
   const Measurement measured = run_all(executor, {.max_pairs = *rc::gen::inRange(2, 30)});
   const ReplayResult& result = measured.result;

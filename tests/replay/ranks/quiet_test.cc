@@ -45,16 +45,15 @@ TEST(HostLoadTest, ASpinningProcessIsFoundAndNamed) {
   }
   // A very busy machine gives it little at first.
   HostLoad load;
-  const auto found = [&] {
-    return std::any_of(load.processes.begin(), load.processes.end(),
+  auto one = load.processes.end();
+  for (int look = 0; look < 100 && one == load.processes.end(); ++look) {
+    load = look_at_load(200'000'000);
+    one = std::find_if(load.processes.begin(), load.processes.end(),
                        [&](const BusyProcess& process) { return process.pid == child; });
-  };
-  for (int look = 0; look < 100 && !found(); ++look) load = look_at_load(200'000'000);
+  }
   ::kill(child, SIGKILL);
   ::waitpid(child, nullptr, 0);
-  ASSERT_TRUE(found());
-  const auto one = std::find_if(load.processes.begin(), load.processes.end(),
-                                [&](const BusyProcess& process) { return process.pid == child; });
+  ASSERT_NE(one, load.processes.end());
   EXPECT_EQ(one->name, "spinner");
   EXPECT_GE(load.cores, one->cores);
 }

@@ -20,10 +20,14 @@
 namespace preserve {
 namespace {
 
-using test::fails_with;
-
 using testing::Contains;
 using testing::HasSubstr;
+
+// Throws an input error whose message has all of the parts.
+template <typename... Parts>
+auto refused(const Parts&... parts) {
+  return test::fails_with(ErrorKind::input, testing::AllOf(HasSubstr(parts)...));
+}
 
 HostCores small_host() {
   HostCores host;
@@ -135,10 +139,10 @@ TEST_F(StepProgramTest, OverlappingOperatorsAreSaid) {
 TEST_F(StepProgramTest, NonsenseIsRefused) {
   FoldedStep bad = step_;
   bad.ops[0].dur_ns = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr(bad.ops[0].name)));
+  EXPECT_THAT([&] { program_of(bad); }, refused(bad.ops[0].name));
   bad = step_;
   bad.ops[0].accesses.push_back({1 << 20, 0, 64, AccessMode::read, 1, "test"});
-  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr("invalid access")));
+  EXPECT_THAT([&] { program_of(bad); }, refused("invalid access"));
   bad = step_;
   bad.ops[0].accesses.push_back({0, INT64_MAX, 64, AccessMode::read, 1, "test"});
   EXPECT_THROW(program_of(bad), Error);
@@ -147,7 +151,7 @@ TEST_F(StepProgramTest, NonsenseIsRefused) {
   EXPECT_THROW(program_of(bad), Error);
   bad = step_;
   bad.ops.clear();
-  EXPECT_THAT([&] { program_of(bad); }, fails_with(ErrorKind::input, HasSubstr("no operators")));
+  EXPECT_THAT([&] { program_of(bad); }, refused("no operators"));
 }
 
 TEST_F(StepProgramTest, ArmsAreTheScheduleAndItsControls) {
@@ -186,9 +190,7 @@ TEST_F(StepProgramTest, PlannedBytesAreTheSchedules) {
 TEST_F(StepProgramTest, AScheduleThatDoesNotFitIsRefusedWithItsFile) {
   schedule_.plan.windows[0].prefetches[0].offset_bytes = int64_t{1} << 50;
   write_schedule();
-  EXPECT_THAT([&] { job(); },
-              fails_with(ErrorKind::input,
-                         testing::AllOf(HasSubstr("schedule.json"), HasSubstr("fetches"))));
+  EXPECT_THAT([&] { job(); }, refused("schedule.json", "fetches"));
 }
 
 TEST_F(StepProgramTest, AnotherRecordingIsReplayedWhenAsked) {
@@ -197,21 +199,19 @@ TEST_F(StepProgramTest, AnotherRecordingIsReplayedWhenAsked) {
   write_schedule();
   request_.trace = directory_ / "again.db";
   test::write_synthetic_trace(request_.trace, {.layers = 2, .op_latency_ns = 1500});
-  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, HasSubstr("--other-recording")));
+  EXPECT_THAT([&] { job(); }, refused("--other-recording"));
   request_.other_recording = true;
   const ReplayJob other = job();
   EXPECT_EQ(other.schedule.trace_sha256, sha256_of_file(request_.trace));
   EXPECT_THAT(other.warnings, testing::Contains(HasSubstr("from another recording")));
   EXPECT_GT(other.arms[1].planned_bytes, 0);
   test::write_synthetic_trace(request_.trace, {.layers = 3});
-  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, HasSubstr("its collectives")));
+  EXPECT_THAT([&] { job(); }, refused("its collectives"));
 }
 
 TEST_F(StepProgramTest, SizesBeyondAllMemoryNameTheirFile) {
   for (StepTensor& tensor : step_.tensors) tensor.bytes = std::numeric_limits<int64_t>::max() / 2;
-  EXPECT_THAT([&] { program_of(step_); },
-              fails_with(ErrorKind::input,
-                         testing::AllOf(HasSubstr("trace.db"), HasSubstr("size of all tensors"))));
+  EXPECT_THAT([&] { program_of(step_); }, refused("trace.db", "size of all tensors"));
 }
 
 TEST_F(StepProgramTest, RanksWithOtherOperatorsAreRecognised) {
@@ -231,18 +231,15 @@ TEST_F(StepProgramTest, AJobKnowsItsMemoryAndItsCores) {
   const CpuPlan plan = cpu_plan();
   EXPECT_GE(plan.memory_bytes, loaded.program.tensor_bytes + loaded.arms[3].planned_bytes);
   EXPECT_NO_THROW(require_cores(plan, request_, small_host(), 2));
-  EXPECT_THAT([&] { require_cores(plan, request_, small_host(), 3); },
-              fails_with(ErrorKind::input, HasSubstr("--oversubscribe")));
+  EXPECT_THAT([&] { require_cores(plan, request_, small_host(), 3); }, refused("--oversubscribe"));
   request_.oversubscribe = true;
   EXPECT_NO_THROW(require_cores(plan, request_, small_host(), 3));
-  EXPECT_THAT([&] { require_memory(plan, int64_t{1} << 30); },
-              fails_with(ErrorKind::input, HasSubstr("per rank")));
+  EXPECT_THAT([&] { require_memory(plan, int64_t{1} << 30); }, refused("per rank"));
 }
 
 TEST_F(StepProgramTest, ASpareCoreCountsAsACore) {
   test::write_simple_schedule(request_.schedule, trace_, {.placement = "spare"});
-  EXPECT_THAT([&] { require_cores(cpu_plan(), request_, small_host(), 2); },
-              fails_with(ErrorKind::input, HasSubstr("spare core")));
+  EXPECT_THAT([&] { require_cores(cpu_plan(), request_, small_host(), 2); }, refused("spare core"));
 }
 
 TEST_F(StepProgramTest, AnyArmMayNeedTheSpareCore) {
@@ -258,25 +255,22 @@ TEST_F(StepProgramTest, AMethodThatNoProcessorHasIsRefusedInAnyArm) {
   request_.candidates = true;
   schedule_.candidates[0].method = IssueMethod{"bulk_l2", "spare", 0, 0, "normal", "after"};
   write_schedule();
-  EXPECT_THAT([&] { cpu_plan(); }, fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
+  EXPECT_THAT([&] { cpu_plan(); }, refused("bulk_l2"));
   schedule_.candidates[0].method = IssueMethod{"load", "consumer", 0, 0, "last", "after"};
   write_schedule();
-  EXPECT_THAT(
-      [&] { cpu_plan(); },
-      fails_with(ErrorKind::input, testing::AllOf(HasSubstr("prefetch-1"), HasSubstr("eviction"))));
+  EXPECT_THAT([&] { cpu_plan(); }, refused("prefetch-1", "eviction"));
 }
 
 TEST_F(StepProgramTest, TheLinkMustBeTheSchedules) {
   test::write_simple_schedule(request_.schedule, trace_, {.link_latency_ns = 200'000});
   EXPECT_EQ(cpu_plan().options.link_latency_ns, 200'000);
   request_.link_latency_ns = 100'000;
-  EXPECT_THAT([&] { job(); }, fails_with(ErrorKind::input, testing::AllOf(HasSubstr("100.00 us"),
-                                                                          HasSubstr("200.00 us"))));
+  EXPECT_THAT([&] { job(); }, refused("100.00 us", "200.00 us"));
 }
 
 TEST_F(StepProgramTest, AnUnknownMethodIsRefusedOnlyWhenItIsNeeded) {
   test::write_simple_schedule(request_.schedule, trace_, {.method = "bulk_l2"});
-  EXPECT_THAT([&] { cpu_plan(); }, fails_with(ErrorKind::input, HasSubstr("bulk_l2")));
+  EXPECT_THAT([&] { cpu_plan(); }, refused("bulk_l2"));
   test::write_simple_schedule(request_.schedule, trace_,
                               {.bytes_per_window = 0, .method = "bulk_l2"});
   EXPECT_NO_THROW(cpu_plan());
