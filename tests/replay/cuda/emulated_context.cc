@@ -40,10 +40,7 @@ CALL(CUresult cuDriverGetVersion(int* version), *version = driver_version, CUDA_
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
   static thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  std::swap(current, *mode);
-  return CUDA_SUCCESS;
+  return called([&] { return std::swap(current, *mode), CUDA_SUCCESS; });
 }
 
 CALL(CUresult cuCtxGetCurrent(CUcontext* context), *context = context_of(current_device),
@@ -60,16 +57,13 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
   }
   return CUDA_ERROR_INVALID_VALUE;
 }
-CUresult cuMemGetInfo(size_t* free, size_t* total) {
-  return called([&] { return *free = free_bytes, *total = size_t{1} << 34, CUDA_SUCCESS; });
-}
+CALL(CUresult cuMemGetInfo(size_t* free, size_t* total), *free = free_bytes,
+     *total = size_t{1} << 34, CUDA_SUCCESS)
 CALL(CUresult cuDevicePrimaryCtxGetState(CUdevice, unsigned* flags, int* active), *flags = 0,
      *active = primary_active ? 1 : 0, CUDA_SUCCESS)
 CALL(CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device), primary_active = true,
      *context = context_of(device), CUDA_SUCCESS)
-CUresult cuDevicePrimaryCtxRelease(CUdevice) {
-  return called([] { return CUDA_SUCCESS; });  // somebody else has it too
-}
+CALL(CUresult cuDevicePrimaryCtxRelease(CUdevice), CUDA_SUCCESS)  // somebody else has it too
 CALL(CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest), *least = 0, *greatest = -5,
      CUDA_SUCCESS)
 }

@@ -152,6 +152,10 @@ Allocation allocation_around(uint64_t address) {
   return {};
 }
 
+void enqueue(CUstream stream, Work work) {
+  ::enqueue(stream, std::move(work), true);
+}
+
 size_t live_objects() {
   return device.memory.size() + device.streams.size() +
          static_cast<size_t>(device.events + device.graphs + device.executables);
@@ -162,8 +166,7 @@ extern "C" {
 
 // For libraries that put work into a stream.
 void emulated_cuda_enqueue(cudaStream_t stream, void (*work)(void*), void* data) {
-  enqueue(
-      stream, [work, data] { work(data); }, true);
+  preserve::emulated::enqueue(stream, [work, data] { work(data); });
 }
 
 STUB(cudaError_t cudaGetLastError(), cudaSuccess)
@@ -220,21 +223,12 @@ cudaError_t cudaFree(void* address) {
   ::operator delete (static_cast<char*>(address) - 256, std::align_val_t{4096});
   return cudaSuccess;
 }
-cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  *total_bytes = kTotalBytes;
-  *free_bytes = kTotalBytes - device.used_bytes();
-  return cudaSuccess;
-}
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
-  drain();
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemset(void* address, int value, size_t bytes) {
-  drain();
-  std::memset(address, value, bytes);
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes),
+     *total_bytes = kTotalBytes, *free_bytes = kTotalBytes - device.used_bytes(), cudaSuccess)
+STUB(cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind), drain(),
+     std::memcpy(to, from, bytes), cudaSuccess)
+STUB(cudaError_t cudaMemset(void* address, int value, size_t bytes), drain(),
+     std::memset(address, value, bytes), cudaSuccess)
 STUB(cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned), cudaMalloc(address, bytes))
 STUB(cudaError_t cudaHostGetDevicePointer(void** address, void* host, unsigned), *address = host,
      cudaSuccess)
@@ -279,11 +273,8 @@ STUB(cudaError_t cudaDeviceSynchronize(), drain(), cudaSuccess)
 STUB(cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned),
      stream_of(stream).queue.push_back({nullptr, event, event->recorded}), cudaSuccess)
 
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  ++device.events;
-  *event = new CUevent_st;
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned), ++device.events,
+     *event = new CUevent_st, cudaSuccess)
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   drain();
   --device.events;
@@ -300,16 +291,9 @@ STUB(cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t begin, cudaEvent_t 
      *ms = static_cast<float>(static_cast<double>(end->time_ns - begin->time_ns) / 1e6),
      cudaSuccess)
 
-cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned) {
-  ++device.graphs;
-  *graph = new CUgraph_st;
-  return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-  --device.graphs;
-  delete graph;
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaGraphCreate(cudaGraph_t* graph, unsigned), ++device.graphs,
+     *graph = new CUgraph_st, cudaSuccess)
+STUB(cudaError_t cudaGraphDestroy(cudaGraph_t graph), --device.graphs, delete graph, cudaSuccess)
 STUB(cudaError_t cudaGraphNodeGetType(cudaGraphNode_t node, cudaGraphNodeType* type),
      *type = node->kernel ? cudaGraphNodeTypeKernel : cudaGraphNodeTypeMemcpy, cudaSuccess)
 cudaError_t cudaGraphAddNode(cudaGraphNode_t* node, cudaGraph_t graph, const cudaGraphNode_t* after,
@@ -385,9 +369,6 @@ cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, cudaStreamCaptureStatu
   *count = stream->last.size();
   return cudaSuccess;
 }
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
-  *graph = stream->capturing;
-  stream->capturing = nullptr;
-  return cudaSuccess;
-}
+STUB(cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph),
+     *graph = std::exchange(stream->capturing, nullptr), cudaSuccess)
 }

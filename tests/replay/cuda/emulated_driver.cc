@@ -12,9 +12,9 @@
 #include "tests/replay/cuda/emulated_cuda.h"
 #include "tests/replay/cuda/emulated_graph.h"
 
-extern "C" void emulated_cuda_enqueue(cudaStream_t stream, void (*work)(void*), void* data);
-
 namespace preserve::emulated {
+
+void enqueue(CUstream stream, Work work);  // of the runtime
 
 namespace {
 
@@ -173,8 +173,7 @@ CUresult cuGraphDestroyNode(CUgraphNode node) {
         return CUDA_ERROR_INVALID_VALUE;  // stricter than the driver: ours are leaves
     }
   }
-  nodes.erase(std::find_if(nodes.begin(), nodes.end(),
-                           [&](const auto& other) { return other.get() == node; }));
+  std::erase_if(nodes, [&](const auto& other) { return other.get() == node; });
   return CUDA_SUCCESS;
 }
 
@@ -208,12 +207,9 @@ CUresult cuGraphGetEdges(CUgraph graph, CUgraphNode* from, CUgraphNode* to, CUgr
   return CUDA_SUCCESS;
 }
 
-CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  std::memcpy(type, &node->type, sizeof(*type));  // some are none of the enumeration's
-  return CUDA_SUCCESS;
-}
+// Some types are none of the enumeration's.
+CALL(CUresult cuGraphNodeGetType(CUgraphNode node, CUgraphNodeType* type),
+     std::memcpy(type, &node->type, sizeof(*type)), CUDA_SUCCESS)
 CALL(CUresult cuGraphKernelNodeGetParams(CUgraphNode node, CUDA_KERNEL_NODE_PARAMS* params),
      *params = node->params, CUDA_SUCCESS)
 CALL(CUresult cuGraphKernelNodeSetParams(CUgraphNode node, const CUDA_KERNEL_NODE_PARAMS* params),
@@ -261,16 +257,15 @@ CUresult cuPointerGetAttributes(unsigned count, CUpointer_attribute* attributes,
   const bool in_reserved = pointer - reserved.base < reserved.bytes;
   const Allocation found = in_reserved ? reserved : allocation_around(pointer);
   for (unsigned i = 0; i < count; ++i) {
+    const auto put = [&](auto value) { std::memcpy(data[i], &value, sizeof(value)); };
     if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_START_ADDR) {
-      std::memcpy(data[i], &found.base, sizeof(found.base));
+      put(found.base);
     } else if (attributes[i] == CU_POINTER_ATTRIBUTE_RANGE_SIZE) {
-      std::memcpy(data[i], &found.bytes, sizeof(found.bytes));
+      put(found.bytes);
     } else if (attributes[i] == CU_POINTER_ATTRIBUTE_MEMORY_TYPE) {
-      const auto type = found.bytes > 0 ? CU_MEMORYTYPE_DEVICE : CUmemorytype{};
-      std::memcpy(data[i], &type, sizeof(type));
+      put(found.bytes > 0 ? CU_MEMORYTYPE_DEVICE : CUmemorytype{});
     } else if (attributes[i] == CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL) {
-      const int ordinal = found.bytes > 0 ? memory_device : -2;
-      std::memcpy(data[i], &ordinal, sizeof(ordinal));
+      put(found.bytes > 0 ? memory_device : -2);
     } else {
       return CUDA_ERROR_INVALID_VALUE;
     }
@@ -311,34 +306,15 @@ CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   if (result == cudaSuccess) leftovers().memory.insert(*address);
   return static_cast<CUresult>(result);
 }
-CUresult cuMemsetD32(CUdeviceptr address, unsigned value, size_t count) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  drain();
-  std::fill_n(reinterpret_cast<unsigned*>(address), count, value);
-  return CUDA_SUCCESS;
-}
-CUresult cuStreamWriteValue32(CUstream stream, CUdeviceptr address, cuuint32_t value, unsigned) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  auto* write = new std::pair<CUdeviceptr, cuuint32_t>(address, value);
-  emulated_cuda_enqueue(
-      stream,
-      [](void* data) {
-        const std::unique_ptr<std::pair<CUdeviceptr, cuuint32_t>> it(
-            static_cast<std::pair<CUdeviceptr, cuuint32_t>*>(data));
-        *reinterpret_cast<cuuint32_t*>(it->first) = it->second;
-      },
-      write);
-  return CUDA_SUCCESS;
-}
-CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  *status = stream != nullptr && stream->capturing != nullptr ? CU_STREAM_CAPTURE_STATUS_ACTIVE
-                                                              : CU_STREAM_CAPTURE_STATUS_NONE;
-  return CUDA_SUCCESS;
-}
+CALL(CUresult cuMemsetD32(CUdeviceptr address, unsigned value, size_t count), drain(),
+     std::fill_n(reinterpret_cast<unsigned*>(address), count, value), CUDA_SUCCESS)
+CALL(CUresult cuStreamWriteValue32(CUstream stream, CUdeviceptr address, cuuint32_t value,
+                                   unsigned),
+     enqueue(stream, [=] { *reinterpret_cast<cuuint32_t*>(address) = value; }), CUDA_SUCCESS)
+CALL(CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status),
+     *status = stream != nullptr && stream->capturing != nullptr ? CU_STREAM_CAPTURE_STATUS_ACTIVE
+                                                                 : CU_STREAM_CAPTURE_STATUS_NONE,
+     CUDA_SUCCESS)
 CALL(CUresult cuEventCreate(CUevent* event, unsigned), *event = &leftovers().events.emplace_back(),
      CUDA_SUCCESS)
 CALL(CUresult cuEventRecord(CUevent event, CUstream stream),
@@ -359,12 +335,8 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph,
   }
   return static_cast<CUresult>(result);
 }
-CUresult cuGraphExecDestroy(CUgraphExec executable) {
-  const Entry entry;
-  if (entry.fails) return CUDA_ERROR_UNKNOWN;
-  leftovers().executables.erase(executable);
-  return static_cast<CUresult>(cudaGraphExecDestroy(executable));
-}
+CALL(CUresult cuGraphExecDestroy(CUgraphExec executable), leftovers().executables.erase(executable),
+     static_cast<CUresult>(cudaGraphExecDestroy(executable)))
 // Named by the node of the template, which must still be there.
 CUresult cuGraphNodeSetEnabled(CUgraphExec executable, CUgraphNode node, unsigned enabled) {
   const Entry entry;

@@ -3,14 +3,10 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
-#include <memory>
-
 #include "apply/library/cuda/process.h"
 #include "hooks/cuda/cupti_library.h"
 #include "tests/apply/library/cuda/cupti.h"
-#include "tests/apply/library/cuda/program.h"
-#include "tests/replay/cuda/emulated_cuda.h"
-#include "tests/replay/cuda/emulated_gpu.h"
+#include "tests/apply/library/cuda/process.h"
 
 namespace {
 
@@ -33,23 +29,18 @@ using test::call;
 
 class GraphCallbacks : public testing::Test {
  protected:
-  GraphCallbacks() {
-    cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
-    begin();
-  }
+  GraphCallbacks() { begin(); }
   void begin() {
     header_ = {};
     session = std::make_unique<GraphSession>(
         GraphSession::Surroundings{driver_, plan_.view(), test::no_names(), &header_, 0, &window_,
                                    samples_, "image", [] { return int64_t{7}; }});
     EXPECT_EQ(listen_to_driver(), Off::none);
-    cuMemAlloc_v2_params allocate{};
-    call("cuMemAlloc_v2", allocate, [] { return CUDA_SUCCESS; });
+    call("cuMemAlloc_v2", cuMemAlloc_v2_params{});
   }
   ~GraphCallbacks() override {
     emulated::drain();
     session.reset();
-    cudaStreamDestroy(stream_);
   }
   CUgraphExec instantiate(CUgraph graph) {
     CUgraphExec executable = nullptr;
@@ -68,10 +59,14 @@ class GraphCallbacks : public testing::Test {
   }
   void launches(CUgraphExec executable, int count) {
     for (int i = 0; i < count; ++i) {
-      cuGraphLaunch_params launch{executable, stream_};
-      call("cuGraphLaunch_ptsz", launch, [&] { return cuGraphLaunch(executable, stream_); });
+      call("cuGraphLaunch_ptsz", cuGraphLaunch_params{executable, stream_},
+           [&] { return cuGraphLaunch(executable, stream_); });
       emulated::drain();
     }
+  }
+  static void destroy(CUgraphExec executable) {
+    call("cuGraphExecDestroy", cuGraphExecDestroy_params{executable},
+         [&] { return cuGraphExecDestroy(executable); });
   }
   const test::Step step_ = test::decode_step(2);
   const test::Plan plan_{step_, {}};
@@ -79,7 +74,7 @@ class GraphCallbacks : public testing::Test {
   OutcomeHeader header_{};
   WindowOutcome window_{};
   std::vector<StepSample> samples_ = std::vector<StepSample>(64);
-  CUstream stream_ = nullptr;
+  const test::Stream stream_;
 };
 
 TEST_F(GraphCallbacks, FollowAGraphFromItsInstantiationToItsEnd) {
@@ -90,14 +85,12 @@ TEST_F(GraphCallbacks, FollowAGraphFromItsInstantiationToItsEnd) {
   const CUgraphExec executable = instantiate(first.graph());
   EXPECT_EQ(header_.graphs.nodes, 2u);
   EXPECT_EQ(header_.graphs.priorities, 0u);
-  cuGraphDestroy_params destroy{first.graph()};
-  call("cuGraphDestroy", destroy, [] { return CUDA_SUCCESS; });
+  call("cuGraphDestroy", cuGraphDestroy_params{first.graph()});
   launches(executable, 20);
   EXPECT_GT(header_.samples, 8u);
   EXPECT_EQ(update(executable, again.graph()), CUDA_SUCCESS);
   EXPECT_EQ(again.result_of(executable), expected);
-  cuGraphExecDestroy_params end{executable};
-  call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
+  destroy(executable);
   EXPECT_EQ(header_.state, State::searching);
   EXPECT_EQ(header_.off, Off::none);
 }
@@ -139,35 +132,31 @@ TEST_F(GraphCallbacks, ACopyIsMadeOfAGraphWithoutOurNodes) {
   CUgraphNodeParams params{};
   params.type = CU_GRAPH_NODE_TYPE_GRAPH;
   const auto of = [&](CUgraph graph) { return params.graph.graph = graph, &params; };
-  const auto done = [] { return CUDA_SUCCESS; };
   const std::vector<std::function<void(CUgraph)>> ways = {
       [&](CUgraph graph) {
-        cuGraphClone_params clone{nullptr, graph};
-        call("cuGraphClone", clone, done);
+        call("cuGraphClone", cuGraphClone_params{nullptr, graph});
       },
       [&](CUgraph graph) {
-        cuGraphAddChildGraphNode_params add{nullptr, nullptr, nullptr, 0, graph};
-        call("cuGraphAddChildGraphNode", add, done);
+        call("cuGraphAddChildGraphNode",
+             cuGraphAddChildGraphNode_params{nullptr, nullptr, nullptr, 0, graph});
       },
       [&](CUgraph graph) {
-        cuGraphAddNode_params add{nullptr, nullptr, nullptr, 0, of(graph)};
-        call("cuGraphAddNode", add, done);
+        call("cuGraphAddNode", cuGraphAddNode_params{nullptr, nullptr, nullptr, 0, of(graph)});
       },
       [&](CUgraph graph) {
-        cuGraphAddNode_v2_params add{nullptr, nullptr, nullptr, nullptr, 0, of(graph)};
-        call("cuGraphAddNode_v2", add, done);
+        call("cuGraphAddNode_v2",
+             cuGraphAddNode_v2_params{nullptr, nullptr, nullptr, nullptr, 0, of(graph)});
       },
       [&](CUgraph graph) {
-        cuGraphExecChildGraphNodeSetParams_params set{nullptr, nullptr, graph};
-        call("cuGraphExecChildGraphNodeSetParams", set, done);
+        call("cuGraphExecChildGraphNodeSetParams",
+             cuGraphExecChildGraphNodeSetParams_params{nullptr, nullptr, graph});
       },
       [&](CUgraph graph) {
-        cuGraphNodeSetParams_params set{nullptr, of(graph)};
-        call("cuGraphNodeSetParams", set, done);
+        call("cuGraphNodeSetParams", cuGraphNodeSetParams_params{nullptr, of(graph)});
       },
       [&](CUgraph graph) {
-        cuGraphExecNodeSetParams_params set{nullptr, nullptr, of(graph)};
-        call("cuGraphExecNodeSetParams", set, done);
+        call("cuGraphExecNodeSetParams",
+             cuGraphExecNodeSetParams_params{nullptr, nullptr, of(graph)});
       }};
   for (const auto& copy : ways) {
     begin();
@@ -195,8 +184,7 @@ TEST_F(GraphCallbacks, FreedMemoryIsSeenInEveryCallThatFrees) {
     const CUgraphExec executable = instantiate(program.graph());
     launches(executable, 20);
     EXPECT_EQ(header_.off, Off::none);
-    cuMemUnmap_params freed{emulated::allocation_around(program.weight(0)).base, 1 << 20};
-    call(name, freed, [] { return CUDA_SUCCESS; });
+    call(name, cuMemUnmap_params{emulated::allocation_around(program.weight(0)).base, 1 << 20});
     launches(executable, 1);
     EXPECT_EQ(header_.off, Off::memory_gone) << name;
     cuGraphExecDestroy(executable);
@@ -223,12 +211,10 @@ TEST_F(GraphCallbacks, ContextsGoByTheirHandleOrWithTheirDevice) {
     };
     const bool by_handle = !std::string_view(way.call).starts_with("cuDevice");
     const bool reset = std::string_view(way.call) == "cuDevicePrimaryCtxReset_v2";
-    cuCtxDestroy_v2_params context{emulated::context_of(0)};
-    cuDevicePrimaryCtxReset_v2_params device{0};
     if (by_handle) {
-      call(way.call, context, end);
+      call(way.call, cuCtxDestroy_v2_params{emulated::context_of(0)}, end);
     } else {
-      call(way.call, device, end);
+      call(way.call, cuDevicePrimaryCtxReset_v2_params{0}, end);
     }
     EXPECT_EQ(header_.state,
               by_handle || reset || !way.still_active ? State::searching : State::measuring);
@@ -249,8 +235,8 @@ TEST_F(GraphCallbacks, TheDefaultStreamIsTheOneThatTheCallMeans) {
     return *status = CU_STREAM_CAPTURE_STATUS_NONE, CUDA_SUCCESS;
   };
   cuGraphLaunch_params launch{executable, nullptr};
-  call("cuGraphLaunch", launch, [] { return CUDA_SUCCESS; });
-  call("cuGraphLaunch_ptsz", launch, [] { return CUDA_SUCCESS; });
+  call("cuGraphLaunch", launch);
+  call("cuGraphLaunch_ptsz", launch);
   EXPECT_EQ(asked, (std::vector<CUstream>{nullptr, CU_STREAM_PER_THREAD}));
   driver_.is_capturing = cuStreamIsCapturing;
   cuGraphExecDestroy(executable);
@@ -277,23 +263,19 @@ TEST_F(GraphCallbacks, APlanThatIsOffListensNoLongerThanItMust) {
   EXPECT_TRUE(emulated::requests().empty());
   // The executable graph has the nodes, and is updated as before.
   EXPECT_EQ(update(executable, again.graph()), CUDA_SUCCESS);
-  const auto done = [] { return CUDA_SUCCESS; };
   for (const CUgraph graph : {program.graph(), again.graph()}) {
     EXPECT_TRUE(test::is_subscribed());
-    cuGraphDestroy_params destroy{graph};
-    call("cuGraphDestroy", destroy, done);
+    call("cuGraphDestroy", cuGraphDestroy_params{graph});
   }
   EXPECT_TRUE(test::is_subscribed());
-  cuGraphExecDestroy_params end{executable};
-  call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
+  destroy(executable);
   EXPECT_FALSE(test::is_subscribed());
 }
 
 TEST_F(GraphCallbacks, APlanThatIsOffBeforeAnyGraphGivesCuptiUp) {
   session->turn_off(Off::driver_failed);
   EXPECT_TRUE(test::is_subscribed());
-  cuMemAlloc_v2_params allocate{};
-  call("cuMemAlloc_v2", allocate, [] { return CUDA_SUCCESS; });
+  call("cuMemAlloc_v2", cuMemAlloc_v2_params{});
   EXPECT_FALSE(test::is_subscribed());
 }
 

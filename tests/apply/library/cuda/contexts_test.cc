@@ -8,12 +8,16 @@ namespace preserve {
 namespace {
 
 using namespace apply;
-using test::Captured;
-using test::Instantiated;
-using test::Program;
-using test::Running;
-using test::Step;
-using test::Stream;
+using namespace test;
+
+// Whether a launch that is not measured fetches.
+bool fetches(GraphSession& session, CUgraphExec executable, CUstream stream) {
+  emulated::requests().clear();
+  EXPECT_FALSE(session.launching(executable, stream));
+  cuGraphLaunch(executable, stream);
+  cudaStreamSynchronize(stream);
+  return !emulated::requests().empty();
+}
 
 TEST(GraphContexts, FreedMemoryIsNotFetched) {
   Running process(test::decode_step(3));
@@ -48,22 +52,15 @@ TEST(GraphContexts, FreedMemoryIsNotFetchedWhateverOtherStreamsWaitFor) {
   Program other(step, 512);
   const Instantiated second(*process.session, other.graph());
   const Stream beside;
-  const auto second_fetches = [&] {
-    emulated::requests().clear();
-    process.session->launching(second.executable, beside);
-    cuGraphLaunch(second.executable, beside);
-    cudaStreamSynchronize(beside);
-    return !emulated::requests().empty();
-  };
   while (!process.fetched) process.launch();
   process.session->turn_off(Off::slow);
   CUevent_st held{1, 0};
   process.stream->queue.push_back({{}, &held, 1});
   process.launch(false);  // its write waits
-  EXPECT_TRUE(second_fetches());
+  EXPECT_TRUE(fetches(*process.session, second.executable, beside));
   process.session->freed(emulated::allocation_around(other.weight(0)).base, 1);
-  EXPECT_FALSE(second_fetches());
-  EXPECT_FALSE(second_fetches());
+  EXPECT_FALSE(fetches(*process.session, second.executable, beside));
+  EXPECT_FALSE(fetches(*process.session, second.executable, beside));
   held.completed = 1;
   emulated::drain();
   process.session->destroyed(other.graph());
@@ -86,11 +83,7 @@ TEST(GraphContexts, AfterALaunchIntoACaptureNoGraphFetches) {
   CUevent_st held{1, 0};
   process.stream->queue.push_back({{}, &held, 1});
   process.launch(false);  // its write waits
-  emulated::requests().clear();
-  EXPECT_FALSE(process.session->launching(unknown, beside));
-  cuGraphLaunch(unknown, beside);
-  cudaStreamSynchronize(beside);
-  EXPECT_TRUE(emulated::requests().empty());
+  EXPECT_FALSE(fetches(*process.session, unknown, beside));
   held.completed = 1;
   emulated::drain();
   cuGraphExecDestroy(unknown);
@@ -142,13 +135,8 @@ TEST(GraphContexts, ContextsOfOtherDevicesFollowTheArms) {
   for (int i = 0; i < 40; ++i) {
     emulated::current_device = 0;
     process.launch();
-    const bool fetched = process.fetched;
-    emulated::requests().clear();
     emulated::current_device = 1;
-    EXPECT_FALSE(process.session->launching(second.executable, process.stream));
-    cuGraphLaunch(second.executable, process.stream);
-    emulated::drain();
-    EXPECT_EQ(!emulated::requests().empty(), fetched) << i;
+    EXPECT_EQ(fetches(*process.session, second.executable, process.stream), process.fetched) << i;
   }
   process.session->destroyed(other.graph());
 }

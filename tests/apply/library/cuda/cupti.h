@@ -17,9 +17,10 @@ bool is_subscribed();
 bool listens_to(const char* function);
 void announce(const char* function, CUpti_ApiCallbackSite site, void* params, CUresult* result);
 
-// The program's call, with CUPTI around it.
-template <typename Params, typename Function>
-CUresult call(const char* name, Params& params, Function function) {
+// The program's call, with CUPTI around it; without a function it does nothing else.
+template <typename Params, typename Function = CUresult (*)()>
+CUresult call(
+    const char* name, Params&& params, Function function = [] { return CUDA_SUCCESS; }) {
   CUresult result = CUDA_SUCCESS;
   announce(name, CUPTI_API_ENTER, &params, &result);
   result = function();

@@ -16,10 +16,7 @@ namespace preserve {
 namespace {
 
 using namespace apply;
-using test::Plan;
-using test::PlanShape;
-using test::Program;
-using test::Step;
+using namespace test;
 
 // A graph as the driver lists it.
 struct Listed {
@@ -464,10 +461,8 @@ TEST_F(GraphEditor, RefreshesAddressesThatTheProgramHasChanged) {
   cuGraphKernelNodeSetParams(program.node(3), &params);
   ASSERT_EQ(editor.refresh(added), CUDA_SUCCESS);
   program.result();
-  const bool asked = std::any_of(
-      emulated::requests().begin(), emulated::requests().end(),
-      [&](const emulated::Request& request) { return request.address == moved.address(); });
-  EXPECT_TRUE(asked);
+  EXPECT_THAT(emulated::requests(),
+              testing::Contains(testing::Field(&emulated::Request::address, moved.address())));
 }
 
 }  // namespace

@@ -5,8 +5,6 @@
 //   keep|give-up     the template
 //   fork|named|-     forks half-way; names its weights by NVTX
 #include <dlfcn.h>
-#include <nvtx3/nvToolsExt.h>
-#include <nvtx3/nvToolsExtMem.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "examples/tp_decoder/annotate.h"
 #include "tests/apply/library/cuda/cupti.h"
 #include "tests/apply/library/cuda/program.h"
 #include "tests/replay/cuda/emulated_gpu.h"
@@ -38,41 +37,10 @@ void load_tool() {
 }
 
 void name_weights(const Program& program) {
-  nvtxDomainHandle_t domain = nvtxDomainCreateA("loop");
-  const nvtxMemVirtualRangeDesc_t all{3 * kLayers * kWeightBytes,
-                                      reinterpret_cast<const void*>(program.weight(0))};
-  nvtxMemHeapDesc_t heap{};
-  heap.extCompatID = NVTX_EXT_COMPATID_MEM;
-  heap.structSize = sizeof heap;
-  heap.usage = NVTX_MEM_HEAP_USAGE_TYPE_SUB_ALLOCATOR;
-  heap.type = NVTX_MEM_TYPE_VIRTUAL_ADDRESS;
-  heap.typeSpecificDescSize = sizeof all;
-  heap.typeSpecificDesc = &all;
-  heap.messageType = NVTX_MESSAGE_TYPE_ASCII;
-  heap.message.ascii = "weights";
-  const nvtxMemVirtualRangeDesc_t weight{kWeightBytes,
-                                         reinterpret_cast<const void*>(program.weight(3))};
-  nvtxMemRegionsRegisterBatch_t batch{};
-  batch.extCompatID = NVTX_EXT_COMPATID_MEM;
-  batch.structSize = sizeof batch;
-  batch.regionType = NVTX_MEM_TYPE_VIRTUAL_ADDRESS;
-  batch.heap = nvtxMemHeapRegister(domain, &heap);
-  batch.regionCount = 1;
-  batch.regionDescElementSize = sizeof weight;
-  batch.regionDescElements = &weight;
-  nvtxMemRegionsRegister(domain, &batch);
-  nvtxMemRegionNameDesc_t name{};
-  name.regionRefType = NVTX_MEM_REGION_REF_TYPE_POINTER;
-  name.region.pointer = reinterpret_cast<const void*>(program.weight(3));
-  name.nameType = NVTX_MESSAGE_TYPE_ASCII;
-  name.name.ascii = "layers.1.norm";
-  nvtxMemRegionsNameBatch_t names{};
-  names.extCompatID = NVTX_EXT_COMPATID_MEM;
-  names.structSize = sizeof names;
-  names.regionCount = 1;
-  names.regionElementSize = sizeof name;
-  names.regionElements = &name;
-  nvtxMemRegionsName(domain, &names);
+  const auto at = [&](size_t kernel) { return reinterpret_cast<void*>(program.weight(kernel)); };
+  nvtxMemHeap_v1* heap = tp_decoder::register_heap("weights", at(0), 3 * kLayers * kWeightBytes);
+  const tp_decoder::Region norm{"layers.1.norm", at(3), kWeightBytes};
+  tp_decoder::register_regions(heap, {&norm, 1});
 }
 
 // A child has no CUDA: whatever is announced there, no call of the driver may follow.
@@ -81,8 +49,7 @@ bool child_is_left_alone(CUgraphExec executable) {
   if (child == 0) {
     emulated::driver_calls = 0;
     for (int i = 0; i < 20; ++i) {
-      cuGraphLaunch_params launch{executable, nullptr};
-      call("cuGraphLaunch", launch, [] { return CUDA_SUCCESS; });
+      call("cuGraphLaunch", cuGraphLaunch_params{executable, nullptr});
     }
     _exit(emulated::driver_calls == 0 ? 0 : 1);
   }
@@ -99,8 +66,7 @@ __attribute__((visibility("default"))) int run_graph_process(int argc, char** ar
   const std::string_view extra = argv[3];
   load_tool();
   (void)emulated_driver();
-  cuMemAlloc_v2_params allocate{};
-  call("cuMemAlloc_v2", allocate, [] { return CUDA_SUCCESS; });
+  call("cuMemAlloc_v2", cuMemAlloc_v2_params{});
   Program program(decode_step(kLayers), kWeightBytes);
   if (extra == "named") name_weights(program);
   CUgraphExec executable = nullptr;
@@ -110,21 +76,20 @@ __attribute__((visibility("default"))) int run_graph_process(int argc, char** ar
       }) != CUDA_SUCCESS) {
     return 1;
   }
-  cuGraphDestroy_params destroy{program.graph()};
-  if (!keeps) call("cuGraphDestroy", destroy, [] { return CUDA_SUCCESS; });
+  if (!keeps) call("cuGraphDestroy", cuGraphDestroy_params{program.graph()});
   uint64_t sum = 0;
   size_t requests = 0;
   for (int step = 0; step < steps; ++step) {
     if (extra == "fork" && step == steps / 2 && !child_is_left_alone(executable)) return 3;
-    cuGraphLaunch_params launch{executable, nullptr};
-    call("cuGraphLaunch", launch, [&] { return cuGraphLaunch(executable, nullptr); });
+    call("cuGraphLaunch", cuGraphLaunch_params{executable, nullptr},
+         [&] { return cuGraphLaunch(executable, nullptr); });
     emulated::drain();
     for (const uint64_t value : program.left()) sum = (sum ^ value) * 0x100000001b3;
     requests += emulated::requests().size();
     emulated::requests().clear();
   }
-  cuGraphExecDestroy_params end{executable};
-  call("cuGraphExecDestroy", end, [&] { return cuGraphExecDestroy(executable); });
+  call("cuGraphExecDestroy", cuGraphExecDestroy_params{executable},
+       [&] { return cuGraphExecDestroy(executable); });
   std::printf("%016llx\n", static_cast<unsigned long long>(sum));
   std::fprintf(stderr, "%zu requests\n", requests);
   return 0;

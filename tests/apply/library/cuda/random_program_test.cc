@@ -6,12 +6,8 @@
 #include <rapidcheck/gtest.h>
 
 #include <array>
-#include <memory>
 
-#include "apply/library/cuda/session.h"
-#include "tests/apply/library/cuda/program.h"
-#include "tests/replay/cuda/emulated_cuda.h"
-#include "tests/replay/cuda/emulated_gpu.h"
+#include "tests/apply/library/cuda/process.h"
 
 namespace preserve {
 namespace {
@@ -35,7 +31,6 @@ class RandomProcess {
     plan_.content.header.mode = *rc::gen::element(Mode::guard, Mode::compare, Mode::always);
     plan_.encode();
     RC_ASSERT(names_.start(plan_.view().tensors(), plan_.view().text()));
-    cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
     session_ = std::make_unique<GraphSession>(
         GraphSession::Surroundings{driver_, plan_.view(), names_, &header_, 0, &window_, samples_,
                                    "image", [] { return int64_t{7}; }});
@@ -56,7 +51,6 @@ class RandomProcess {
       give_up_template(slot);
     }
     emulated::drain();
-    cudaStreamDestroy(stream_);
   }
   RandomProcess(const RandomProcess&) = delete;
   RandomProcess& operator=(const RandomProcess&) = delete;
@@ -228,7 +222,7 @@ class RandomProcess {
   WindowOutcome window_{};
   std::vector<StepSample> samples_ = std::vector<StepSample>(256);
   std::unique_ptr<GraphSession> session_;
-  CUstream stream_ = nullptr;
+  const test::Stream stream_;
   int failing_ = 0;
   std::vector<uint64_t> expected_, other_expected_;
   std::unique_ptr<DeviceBlock> named_;

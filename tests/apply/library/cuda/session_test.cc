@@ -9,11 +9,7 @@ namespace preserve {
 namespace {
 
 using namespace apply;
-using test::Captured;
-using test::Process;
-using test::Program;
-using test::Running;
-using test::Step;
+using namespace test;
 
 constexpr size_t kOriginal = static_cast<size_t>(Arm::original),
                  kNull = static_cast<size_t>(Arm::null),
@@ -313,14 +309,15 @@ TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
       process.capture();
       expected = process.program->result();
     });
-    const GraphSession::Instantiation begun =
-        process.session->instantiating(process.program->graph(), 0);
-    own([&] {
-      EXPECT_EQ(
-          cuGraphInstantiateWithFlags(&process.executable, process.program->graph(), begun.flags),
-          CUDA_SUCCESS);
-    });
-    process.session->instantiated(process.program->graph(), process.executable, begun, true);
+    const auto instantiate = [&](CUgraph graph) {
+      const GraphSession::Instantiation begun = process.session->instantiating(graph, 0);
+      own([&] {
+        EXPECT_EQ(cuGraphInstantiateWithFlags(&process.executable, graph, begun.flags),
+                  CUDA_SUCCESS);
+      });
+      process.session->instantiated(graph, process.executable, begun, true);
+    };
+    instantiate(process.program->graph());
     std::unique_ptr<Program> other;
     for (int i = 0; i < 16; ++i) {
       if (i == 12) {  // the same step in other memory; a refusal is seen by the program
@@ -353,12 +350,7 @@ TEST(GraphSession, FailingCallAtAnyPlaceTurnsThePlanOffForGood) {
     process.session->updating(process.executable, third->graph());
     process.session->updated(process.executable, false);
     own([&] { process.destroy(); });
-    const GraphSession::Instantiation afresh = process.session->instantiating(third->graph(), 0);
-    own([&] {
-      EXPECT_EQ(cuGraphInstantiateWithFlags(&process.executable, third->graph(), afresh.flags),
-                CUDA_SUCCESS);
-    });
-    process.session->instantiated(third->graph(), process.executable, afresh, true);
+    instantiate(third->graph());
     EXPECT_FALSE(process.session->launching(process.executable, process.stream));
     own([&] {
       third->left();

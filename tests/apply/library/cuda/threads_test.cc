@@ -17,13 +17,7 @@ namespace preserve {
 namespace {
 
 using namespace apply;
-using test::Captured;
-using test::Instantiated;
-using test::Process;
-using test::Program;
-using test::Running;
-using test::Step;
-using test::Stream;
+using namespace test;
 
 // As programs do that capture and launch on a thread for each stream.
 TEST(GraphThreads, CallsComeFromSeveralThreadsAtOnce) {
