@@ -20,28 +20,33 @@ using testing::HasSubstr;
 
 constexpr int kSteps = 6;
 
-void write_trace(const fs::path& path) {
-  TraceDb db = TraceDb::create(path);
+// Of steps in one stream of a GPU.
+struct Recording {
+  explicit Recording(const fs::path& path) : db(TraceDb::create(path)) {}
+  TensorId tensor(const std::string& name, int64_t bytes, const std::string& source) {
+    return db.add(
+        TensorRow{.process = process, .name = db.intern(name), .bytes = bytes, .source = source});
+  }
+  void begin_step(int number) {
+    start_ns = 1000 + number * 10'000;
+    step = db.add(StepRow{process, number, StepPhase::decode, start_ns, start_ns + 9000, "nvtx"});
+  }
+  // Times since the step began.
+  OpId op(OpKind kind, const std::string& name, int64_t from_ns, int64_t to_ns) {
+    return db.add(OpRow{.stream = stream,
+                        .kind = kind,
+                        .name = db.intern(name),
+                        .start_ns = start_ns + from_ns,
+                        .end_ns = start_ns + to_ns,
+                        .step = step});
+  }
+  TraceDb db;
   const ProcessId process = db.add(ProcessRow{"host", 1, {}, {}, {}, "loop", 0, 1'000'000});
   const DeviceId device = db.add(DeviceRow{"host", "gpu", "GPU", 50 << 20});
   const StreamId stream = db.add(StreamRow{process, device, StreamKind::gpu, 7, "GPU 0 stream 7"});
-  const StringId reduce = db.intern("cross_device_reduce(float*)");
-  const StringId gemm = db.intern("gemm(float*)");
-  const StringId tensor = db.intern("gemm.0.arg8");
-  const TensorId row =
-      db.add(TensorRow{.process = process, .name = tensor, .bytes = 1 << 20, .source = "params"});
-  for (int i = 0; i < kSteps; ++i) {
-    const int64_t start_ns = 1000 + i * 10'000;
-    const StepId step =
-        db.add(StepRow{process, i, StepPhase::decode, start_ns, start_ns + 9000, "nvtx"});
-    db.add(
-        OpRow{stream, OpKind::collective, reduce, start_ns, start_ns + 3000, {}, {}, {}, {}, step});
-    const OpId op = db.add(OpRow{
-        stream, OpKind::compute, gemm, start_ns + 4000, start_ns + 9000, {}, {}, {}, {}, step});
-    db.add(AccessRow{op, 0, row, 0, 1 << 20, AccessMode::read, "params", 0.6});
-  }
-  db.finish();
-}
+  StepId step;
+  int64_t start_ns = 0;
+};
 
 // Of a trace.db whose steps have so many operators; fetches nothing yet.
 Schedule schedule_of(const fs::path& trace, int32_t ops, int64_t ctas) {
@@ -73,22 +78,39 @@ PlannedWindow window_of(int32_t ordinal, const std::string& collective, const st
   return window;
 }
 
-class GraphLaunch : public testing::Test {
+class Launch : public testing::Test {
+ protected:
+  // Under the schedule.
+  test::Run run(const test::Words& options, const test::Words& program,
+                const test::Words& environment) const {
+    std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
+    return test::run_program(
+        test::words(PRESERVE_BIN_DIR "/preserve-apply", "schedule.json", options, "--", program),
+        environment, folder_.path());
+  }
+  const test::TemporaryDirectory folder_;
+  Schedule schedule_;
+};
+
+class GraphLaunch : public Launch {
  protected:
   GraphLaunch() {
-    write_trace(folder_ / "trace.db");
+    Recording recording(folder_ / "trace.db");
+    const TensorId tensor = recording.tensor("gemm.0.arg8", 1 << 20, "params");
+    for (int i = 0; i < kSteps; ++i) {
+      recording.begin_step(i);
+      recording.op(OpKind::collective, "cross_device_reduce(float*)", 0, 3000);
+      const OpId op = recording.op(OpKind::compute, "gemm(float*)", 4000, 9000);
+      recording.db.add(AccessRow{op, 0, tensor, 0, 1 << 20, AccessMode::read, "params", 0.6});
+    }
+    recording.db.finish();
     schedule_ = schedule_of(folder_ / "trace.db", 2, 8);
     schedule_.plan.windows = {
         window_of(0, "cross_device_reduce(float*)", "gemm(float*)", "gemm.0.arg8", 4096)};
   }
-  test::Run apply(const test::Words& options, const test::Words& environment = {}) {
-    std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
-    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-apply", "schedule.json",
-                                         options, "--", PRESERVE_INJECTED, "7"),
-                             environment, folder_.path());
+  test::Run apply(const test::Words& options, const test::Words& environment = {}) const {
+    return run(options, {PRESERVE_INJECTED, "7"}, environment);
   }
-  test::TemporaryDirectory folder_;
-  Schedule schedule_;
 };
 
 TEST_F(GraphLaunch, WithoutADriverTheProgramRunsAsItIs) {
@@ -137,34 +159,21 @@ TEST_F(GraphLaunch, AProcessWithSeveralGpusIsSeveralRanksOfTheRecording) {
 #ifdef PRESERVE_GRAPH_PROGRAM
 
 // A loop of three layers, whose plan fetches the norm's weight of the second beside a collective.
-class EmulatedGraphLaunch : public testing::Test {
+class EmulatedGraphLaunch : public Launch {
  protected:
   static constexpr int kKernels = 9;
   EmulatedGraphLaunch() {
-    TraceDb db = TraceDb::create(folder_ / "trace.db");
-    const ProcessId process = db.add(ProcessRow{"host", 1, {}, {}, {}, "loop", 0, 1'000'000});
-    const DeviceId device = db.add(DeviceRow{"host", "gpu", "GPU", 50 << 20});
-    const StreamId stream = db.add(StreamRow{process, device, StreamKind::gpu, 7, "GPU 0"});
-    db.add(TensorRow{.process = process,
-                     .name = db.intern("layers.1.norm"),
-                     .bytes = 4096,
-                     .source = "nvtx_mem"});
+    Recording recording(folder_ / "trace.db");
+    recording.tensor("layers.1.norm", 4096, "nvtx_mem");
     const char* names[] = {"void vllm::norm<float>(float*)", "gemm", "cross_device_reduce"};
     for (int i = 0; i < kSteps; ++i) {
-      const int64_t start_ns = 1000 + i * 10'000;
-      const StepId step =
-          db.add(StepRow{process, i, StepPhase::decode, start_ns, start_ns + 9000, "nvtx"});
+      recording.begin_step(i);
       for (int k = 0; k < kKernels; ++k) {
-        const StringId name = db.intern(k == 0 ? "embedding" : names[k % 3]);
-        db.add(OpRow{.stream = stream,
-                     .kind = k % 3 == 2 ? OpKind::collective : OpKind::compute,
-                     .name = name,
-                     .start_ns = start_ns + k * 1000,
-                     .end_ns = start_ns + k * 1000 + 900,
-                     .step = step});
+        recording.op(k % 3 == 2 ? OpKind::collective : OpKind::compute,
+                     k == 0 ? "embedding" : names[k % 3], k * 1000, k * 1000 + 900);
       }
     }
-    db.finish();
+    recording.db.finish();
     schedule_ = schedule_of(folder_ / "trace.db", kKernels, 2);
     plan("vllm::norm.1.arg8");
   }
@@ -173,15 +182,13 @@ class EmulatedGraphLaunch : public testing::Test {
         window_of(2, "cross_device_reduce", "void vllm::norm<float>(float*)", tensor, 2048)};
   }
   test::Run run(const test::Words& options, const test::Words& program,
-                const test::Words& more = {}) {
-    std::ofstream(folder_ / "schedule.json") << to_json(schedule_);
+                const test::Words& more = {}) const {
     test::Words environment = more;
     if (more.empty() || more[0].find("PRESERVE_CUPTI=") != 0) {
       environment.emplace_back("PRESERVE_CUPTI=" PRESERVE_EMULATED_LIBCUDA);
     }
-    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-apply", "-f", "schedule.json",
-                                         options, "--", PRESERVE_GRAPH_PROGRAM, program),
-                             environment, folder_.path());
+    return Launch::run(test::words("-f", options), test::words(PRESERVE_GRAPH_PROGRAM, program),
+                       environment);
   }
   static std::string alone(const test::Words& program) {
     return test::run_program(test::words(PRESERVE_GRAPH_PROGRAM, program)).out;
@@ -195,8 +202,6 @@ class EmulatedGraphLaunch : public testing::Test {
     Query rows = db.query(query.c_str());
     return rows.next() ? std::string(rows.text(0)) : "none";
   }
-  test::TemporaryDirectory folder_;
-  Schedule schedule_;
 };
 
 TEST_F(EmulatedGraphLaunch, ThePlanComesIntoTheProgramsGraphAndItsOutputStays) {
