@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <set>
@@ -76,6 +77,7 @@ struct Bench {
     args.clock = &clock;
     args.sums = totals.sums;
     args.wrap_pages = ~0U;
+    args.chunk_bytes = static_cast<uint32_t>(unit_bytes);  // where prefetches are by bulk requests
     for (unsigned sm = 0; sm < kSms; ++sm) halves.push_back(static_cast<uint8_t>(1 + sm % 2));
   }
   void on_half(uint32_t half, uint32_t places) {
@@ -132,52 +134,46 @@ std::vector<GpuRange> some_ranges(const Memory& memory) {
   return {{base, 40'000}, {base + 65'536, 16}, {base + 131'072, 16'384}, {base + 163'840, 50'000}};
 }
 
-class ReadKernel : public testing::TestWithParam<int> {};
+struct ReadKernel : testing::TestWithParam<unsigned> {
+  const Memory memory{256 << 10};
+  const std::vector<GpuRange> ranges = some_ranges(memory);
+};
 
 TEST_P(ReadKernel, SumsEveryWordOnce) {
-  const Memory memory(256 << 10);
-  const std::vector<GpuRange> ranges = some_ranges(memory);
   Bench bench(ranges, {}, kReadUnitBytes);
-  bench.run(read_kernel(false), static_cast<unsigned>(GetParam()));
+  bench.run(read_kernel(false), GetParam());
   EXPECT_EQ(bench.checksum(), sum_of(ranges, 0));
   EXPECT_EQ(times_asked(), once_each(ranges));
 }
 
 TEST_P(ReadKernel, WrappedItReadsThePatternAsOften) {
-  const Memory memory(256 << 10);
-  const std::vector<GpuRange> ranges = some_ranges(memory);
   for (const uint64_t pages : {1, 3, 4, 64}) {
     Bench bench(ranges, {}, kReadUnitBytes);
     bench.args.wrap_pages = static_cast<uint32_t>(pages);
-    bench.run(read_kernel(false), static_cast<unsigned>(GetParam()));
+    bench.run(read_kernel(false), GetParam());
     EXPECT_EQ(bench.checksum(), sum_of(ranges, pages * 4096)) << pages;
     EXPECT_EQ(bench.checksum(), sum_of(ranges, 0)) << pages;  // it is periodic
     for (const emulated::Request& request : emulated::requests()) {
-      bool inside = false;
-      for (const GpuRange& range : ranges) {
-        inside = inside || (request.address >= range.address &&
-                            request.address < range.address + pages * 4096);
-      }
-      ASSERT_TRUE(inside);
+      ASSERT_TRUE(std::any_of(ranges.begin(), ranges.end(), [&](const GpuRange& range) {
+        return request.address >= range.address && request.address < range.address + pages * 4096;
+      }));
     }
   }
 }
 
 TEST_P(ReadKernel, OnHalfOfTheSms) {
-  const Memory memory(256 << 10);
-  const std::vector<GpuRange> ranges = some_ranges(memory);
   Bench bench(ranges, {{memory.address() + 229'376, 20'000}}, kReadUnitBytes);
   bench.on_half(2, 0);
-  bench.run(read_kernel(true), static_cast<unsigned>(GetParam()) + kSms);
+  bench.run(read_kernel(true), GetParam() + kSms);
   EXPECT_EQ(bench.checksum(), sum_of(ranges, 0));
   EXPECT_EQ(times_asked(), once_each(ranges));
-  EXPECT_EQ(bench.shares.arrived, static_cast<unsigned>(GetParam()) + kSms);
+  EXPECT_EQ(bench.shares.arrived, GetParam() + kSms);
   for (const emulated::Request& request : emulated::requests()) {
     ASSERT_EQ(bench.halves[request.sm], 2);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Blocks, ReadKernel, testing::Values(1, 2, 5, 16, 40));
+INSTANTIATE_TEST_SUITE_P(Blocks, ReadKernel, testing::Values(1U, 2U, 5U, 16U, 40U));
 
 RC_GTEST_PROP(ReadKernels, SumIsThatOfTheHost, ()) {
   const Memory memory(1 << 20);
@@ -251,7 +247,6 @@ TEST_P(PrefetchKernel, AsksForEveryByteOnce) {
   for (const GpuEviction eviction : {GpuEviction::normal, GpuEviction::last}) {
     for (const unsigned blocks : {1U, 3U, 16U}) {
       Bench bench(ranges, {}, GetParam().unit_bytes, lines());
-      bench.args.chunk_bytes = static_cast<uint32_t>(GetParam().unit_bytes);
       bench.run(prefetch_kernel(GetParam().fetch, eviction, false), blocks);
       EXPECT_EQ(times_asked(), once_each(expected(ranges))) << blocks;
       for (const emulated::Request& request : emulated::requests()) {
@@ -269,7 +264,6 @@ TEST_P(PrefetchKernel, OnHalfOfTheSmsNoMoreBlocksThanPlaces) {
   const Memory memory(512 << 10);
   const std::vector<GpuRange> ranges = some_ranges(memory);
   Bench bench(ranges, {}, GetParam().unit_bytes, lines());
-  bench.args.chunk_bytes = static_cast<uint32_t>(GetParam().unit_bytes);
   bench.on_half(1, 2);
   bench.run(prefetch_kernel(GetParam().fetch, GpuEviction::normal, true), 2 * kSms);
   EXPECT_EQ(times_asked(), once_each(expected(ranges)));
@@ -282,7 +276,6 @@ TEST_P(PrefetchKernel, OnHalfOfTheSmsNoMoreBlocksThanPlaces) {
 
 TEST_P(PrefetchKernel, WithAnEmptyTableNothingHappens) {
   Bench bench({}, {}, GetParam().unit_bytes, lines());
-  bench.args.chunk_bytes = static_cast<uint32_t>(GetParam().unit_bytes);
   bench.run(prefetch_kernel(GetParam().fetch, GpuEviction::normal, false), 16);
   EXPECT_TRUE(emulated::requests().empty());
 }
@@ -299,7 +292,6 @@ TEST(PrefetchKernels, HeadFirst) {
   const std::vector<GpuRange> ranges{{memory.address() + 262'144, 131'072},
                                      {memory.address(), 131'072}};
   Bench bench(ranges, {}, 4096);
-  bench.args.chunk_bytes = 4096;
   bench.run(prefetch_kernel(GpuFetch::bulk_l2, GpuEviction::normal, false), 1);
   std::vector<uint64_t> asked;
   for (const emulated::Request& request : emulated::requests()) asked.push_back(request.address);
@@ -437,13 +429,10 @@ TEST_F(Books, ClockIsComparedWithTheTimer) {
 TEST(SmLatencyKernel, OnlyOnTheSmThatIsMeant) {
   uint64_t self = 0;
   self = reinterpret_cast<uint64_t>(&self);
-  const Kernel kernel = sm_latency_kernel();
-  auto* function = reinterpret_cast<void (*)(uint64_t*, uint32_t, uint64_t, uint32_t)>(
-      const_cast<void*>(kernel.function));
   uint64_t answer[2]{};
-  emulated::launch(4, 1, [&] { function(answer, 5, self, 16); });  // SMs 0 to 3
+  launch(sm_latency_kernel(), 4, answer, 5U, self, 16U);  // SMs 0 to 3
   EXPECT_EQ(answer[0], 0U);
-  emulated::launch(16, 1, [&] { function(answer, 5, self, 16); });
+  launch(sm_latency_kernel(), 16, answer, 5U, self, 16U);
   EXPECT_EQ(answer[0], 1U);
   EXPECT_GT(answer[1], 0U);
 }
