@@ -21,6 +21,16 @@ std::string padded_text(const std::string& text) {
   return out;
 }
 
+// With its header.
+std::string whole_record(RecordType type, int64_t ns, uint8_t flags = 0, uint16_t domain = 0,
+                         const std::string& body = "", const std::string& text = "") {
+  const std::string tail = body + padded_text(text);
+  return bytes_of(RecordHeader{static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
+                               static_cast<uint16_t>(text.size()), type, flags, domain,
+                               static_cast<uint64_t>(ns)}) +
+         tail;
+}
+
 }  // namespace
 
 SpoolWriter::SpoolWriter(std::filesystem::path path,
@@ -44,11 +54,8 @@ void SpoolWriter::raw(const RecordHeader& head, const std::string& tail) {
 
 void SpoolWriter::record(RecordType type, int64_t ns, uint8_t flags, uint16_t domain_number,
                          const std::string& body, const std::string& text) {
-  const std::string tail = body + padded_text(text);
   last_ns_ = std::max(last_ns_, ns);
-  raw({static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
-       static_cast<uint16_t>(text.size()), type, flags, domain_number, static_cast<uint64_t>(ns)},
-      tail);
+  raw_bytes(whole_record(type, ns, flags, domain_number, body, text));
 }
 
 void SpoolWriter::push(const std::string& name, int64_t ns, uint16_t domain_number) {
@@ -82,14 +89,7 @@ void SpoolWriter::call(mpi::Function function, int64_t bytes, int64_t start_ns, 
 
 void SpoolWriter::definition(RecordType type, uint16_t domain_number, int64_t ns,
                              const DefinitionBody& body, const std::string& text) {
-  const std::string tail = bytes_of(body) + padded_text(text);
-  const RecordHeader head{static_cast<uint16_t>((sizeof(RecordHeader) + tail.size()) / 8),
-                          static_cast<uint16_t>(text.size()),
-                          type,
-                          0,
-                          domain_number,
-                          static_cast<uint64_t>(ns)};
-  definitions_ += bytes_of(head) + tail;
+  definitions_ += whole_record(type, ns, 0, domain_number, bytes_of(body), text);
 }
 
 void SpoolWriter::domain(uint16_t number, const std::string& name) {
@@ -137,19 +137,13 @@ void SpoolWriter::finish(bool complete) {
   head.start_ticks = 1;
   head.start_ns = 1;
   file_ = bytes_of(head) + facts_;
-  const auto end_ns = static_cast<uint64_t>(last_ns_);
-  const auto anchor_ns = last_anchor_ns < 0 ? end_ns : static_cast<uint64_t>(last_anchor_ns);
+  const auto anchor_ns = static_cast<uint64_t>(last_anchor_ns < 0 ? last_ns_ : last_anchor_ns);
   definition(RecordType::anchor, 0, last_ns_, {anchor_ns, 0, 0, 0}, "");
   chunk(0, 0, definitions_);
   for (const Records& records : threads_) chunk(records.tid, records.ordinal, records.bytes);
   const StatisticsBody statistics{tid_, events_ + dropped, dropped, calls_, 0, 0, 0};
-  const RecordHeader statistics_head{
-      (sizeof(RecordHeader) + sizeof(statistics)) / 8, 0, RecordType::statistics, 0, 0, end_ns};
-  std::string control = bytes_of(statistics_head) + bytes_of(statistics);
-  if (complete) {
-    control +=
-        bytes_of(RecordHeader{sizeof(RecordHeader) / 8, 0, RecordType::trailer, 0, 0, end_ns});
-  }
+  std::string control = whole_record(RecordType::statistics, last_ns_, 0, 0, bytes_of(statistics));
+  if (complete) control += whole_record(RecordType::trailer, last_ns_);
   chunk(0, 0, control);
   std::ofstream out(path_, std::ios::binary);
   out << file_;
