@@ -1,41 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Planning by measurement over all of preserve-replay but its main(), on the simulated GPU: what
-// one stage writes the other reads, and what the GPU likes is found.
+// Planning by measurement: what one stage writes the other reads, and what the GPU likes is found.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <fstream>
 
 #include "common/output_file.h"
 #include "planner/measure/closed_loop.h"
 #include "planner/measure/replay_findings.h"
-#include "replay/replay_command.h"
-#include "tests/support/fake_gpu.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/replay/gpu/gpu_world.h"
 
 namespace preserve {
 namespace {
 
-class GpuClosedLoop : public testing::Test {
+class GpuClosedLoop : public test::GpuWorld {
  protected:
   GpuClosedLoop() {
-    properties_.block_bytes = 32 << 10;  // fewer events
-    properties_.effective_l2_bytes = 2 << 20;
     test::write_synthetic_trace(trace_, {.layers = 2,
                                          .steps = 4,
                                          .lm_head_bytes = 1 << 20,
                                          .allreduce_ns = 20'000,
                                          .bandwidth_bytes_per_s = 100e9});
     step_ = fold_step(TraceDb::open(trace_));
-    world_.count_gpus = [] { return 1; };
-    world_.open_gpu = [&](int) { return std::make_unique<test::FakeGpu>(properties_); };
-    world_.run_ranks = [&](const RankLaunch& launch) {
-      ReplayArguments worker = arguments_;
-      worker.worker = launch.arguments.at(1);
-      return run_replay(console_, worker, world_);
-    };
-    console_.configure(true, 0, Console::Color::never);
+    arguments_.request.candidates = true;
+    arguments_.measure.time_limit_ns = 20'000'000'000;  // ends when it is precise, so sooner
   }
 
   // The simulated GPU as calibration would describe it.
@@ -59,16 +47,9 @@ class GpuClosedLoop : public testing::Test {
   }
 
   ReplayFindings replay(Schedule schedule) {
-    const auto schedule_path = directory_ / "schedule.json", replay_path = directory_ / "replay.db";
     schedule.trace_path = trace_.string();
     schedule.trace_sha256 = sha256_of_file(trace_);
-    std::ofstream(schedule_path) << to_json(schedule);
-    arguments_.request.trace = trace_.string();
-    arguments_.request.schedule = schedule_path.string();
-    arguments_.request.candidates = arguments_.force = true;
-    arguments_.output = replay_path.string();
-    arguments_.device = parse_device("cuda:0");
-    arguments_.measure.time_limit_ns = 20'000'000'000;  // ends when it is precise, so sooner
+    std::ofstream(schedule_) << to_json(schedule);
     testing::internal::CaptureStdout();
     std::string error;
     try {
@@ -78,7 +59,7 @@ class GpuClosedLoop : public testing::Test {
     }
     testing::internal::GetCapturedStdout();
     if (!error.empty()) throw std::runtime_error(error);
-    return read_findings(TraceDb::open(replay_path), schedule);
+    return read_findings(TraceDb::open(replay_), schedule);
   }
 
   Schedule run(ClosedLoop& loop) {
@@ -86,13 +67,7 @@ class GpuClosedLoop : public testing::Test {
     return loop.result();
   }
 
-  test::TemporaryDirectory directory_;
-  std::filesystem::path trace_ = directory_ / "trace.db";
   FoldedStep step_;
-  test::FakeGpuProperties properties_;
-  ReplayArguments arguments_;
-  ReplayWorld world_;
-  Console console_;
 };
 
 TEST_F(GpuClosedLoop, FindsHowManyThreadBlocksItTakes) {

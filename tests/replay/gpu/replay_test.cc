@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// All of preserve-replay but its main(), on the simulated GPU.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <CLI/CLI.hpp>
 #include <fstream>
 
-#include "common/error.h"
-#include "db/trace_db.h"
 #include "replay/grid/cell_run.h"
-#include "replay/replay_command.h"
+#include "tests/replay/gpu/gpu_world.h"
 #include "tests/replay/step/simple_schedule.h"
-#include "tests/support/fake_gpu.h"
 #include "tests/support/paths.h"
 #include "tests/support/rows.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -22,36 +16,16 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-class GpuReplayTest : public testing::Test {
+class GpuReplayTest : public test::GpuWorld {
  protected:
   GpuReplayTest() {
     spec_.layers = 2;
     spec_.steps = 4;
     spec_.allreduce_ns = 20'000;
     spec_.lm_head_bytes = 1 << 20;
-    properties_.block_bytes = 32 << 10;  // fewer events
-    properties_.effective_l2_bytes = 2 << 20;
     test::write_synthetic_trace(trace_, spec_);
     write_schedule();
-    world_.count_gpus = [&] { return gpus_; };
-    world_.open_gpu = [&](int ordinal) -> std::unique_ptr<GpuDevice> {
-      if (ordinal >= gpus_) throw input_error("no CUDA device {}", ordinal);
-      return std::make_unique<test::FakeGpu>(properties_);
-    };
-    world_.run_ranks = [&](const RankLaunch& launch) {
-      launched_ranks_ = launch.ranks;
-      if (launch.ranks > 1) return 7;  // nobody to run them here
-      ReplayArguments worker = arguments_;
-      worker.worker = launch.arguments.at(1);
-      return run_replay(console_, worker, world_);
-    };
-    arguments_.request.trace = trace_.string();
-    arguments_.request.schedule = schedule_.string();
-    arguments_.output = replay_.string();
     arguments_.measure.time_limit_ns = 200'000'000;
-    arguments_.device = parse_device("cuda:0");
-    arguments_.force = true;
-    console_.configure(true, 0, Console::Color::never);
   }
 
   void write_schedule() {
@@ -93,16 +67,8 @@ class GpuReplayTest : public testing::Test {
   ReplayResult result() const { return read_result(db()); }
 
   test::SyntheticTrace spec_;
-  test::TemporaryDirectory directory_;
-  std::filesystem::path trace_ = directory_ / "trace.db", schedule_ = directory_ / "schedule.json",
-                        replay_ = directory_ / "replay.db";
-  test::FakeGpuProperties properties_;
   std::string planned_for_ = "Simulated GPU";
   int64_t link_latency_ns_ = 0;
-  int gpus_ = 1, launched_ranks_ = 0;
-  ReplayArguments arguments_;
-  ReplayWorld world_;
-  Console console_;
 };
 
 TEST_F(GpuReplayTest, OneGpuMeasuresAllArmsWithStandIns) {
@@ -133,8 +99,7 @@ TEST_F(GpuReplayTest, OneGpuMeasuresAllArmsWithStandIns) {
 }
 
 TEST_F(GpuReplayTest, FitsOfCollectivesAddTheOverlapArm) {
-  const std::string device = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
-  arguments_.device_file = device;
+  arguments_.device_file = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
   EXPECT_THAT(replay(), HasSubstr("overlap"));
   EXPECT_GT(std::stoi(db().meta("overlapped_collectives")), 0);
   EXPECT_TRUE(result().find_arm("overlap")->speedup);
