@@ -29,11 +29,9 @@ constexpr double kShiftNs = 500e6, kPpm = 20;
 constexpr int kSkipped = 77;
 constexpr int kTimedOut = 124;  // says timeout
 
-bool is_there(const std::string& program) {
-  return fs::exists(kPrograms + program);
-}
-#define NEEDS(program) \
-  if (!is_there(program)) GTEST_SKIP() << "its compiler is not installed: " << (program)
+#define NEEDS(program)                    \
+  if (!fs::exists(kPrograms + (program))) \
+  GTEST_SKIP() << "its compiler is not installed: " << (program)
 
 class Hosts : public ::testing::Test, protected test::TraceFile {
  protected:
@@ -89,17 +87,14 @@ class Hosts : public ::testing::Test, protected test::TraceFile {
     const std::vector<double> errors = errors_ns(rank, {end("start_ns"), end("end_ns")});
     return std::max(errors[0], errors[1]);
   }
+  int64_t clock_number(const char* what, int rank) const {
+    return number(fmt::format(
+        "SELECT {} FROM clock JOIN process ON id = process_id WHERE rank = {}", what, rank));
+  }
   void expect_one_clock(int rank) {
-    EXPECT_LT(number(fmt::format("SELECT offset_ns FROM clock JOIN process ON id = process_id "
-                                 "WHERE rank = {}",
-                                 rank)),
-              -0.8 * kShiftNs);
+    EXPECT_LT(clock_number("offset_ns", rank), -0.8 * kShiftNs);
     // As exact as it says, which is the tightest that holds on a busy machine.
-    EXPECT_LE(worst_error_ns(rank),
-              number(fmt::format("SELECT error_ns + residual_ns FROM clock JOIN process ON "
-                                 "id = process_id WHERE rank = {}",
-                                 rank)) +
-                  1000)
+    EXPECT_LE(worst_error_ns(rank), clock_number("error_ns + residual_ns", rank) + 1000)
         << run_.err;
   }
   // The same operators, in order, whoever recorded them.
@@ -121,8 +116,7 @@ TEST_F(Hosts, RanksWithAnotherClockComeOntoTheLaunchers) {
   const std::string other = shifting("[ \"$OMPI_COMM_WORLD_RANK\" = 1 ]");
   ASSERT_NO_FATAL_FAILURE(record(mpirun(2, {other, kPrograms + "hosts_program", "50", "4000"})));
   EXPECT_EQ(count("clock WHERE source = 'round_trips' AND readings >= 2"), 2);
-  EXPECT_EQ(number("SELECT offset_ns FROM clock JOIN process ON id = process_id WHERE rank = 0"),
-            0);
+  EXPECT_EQ(clock_number("offset_ns", 0), 0);
   expect_one_clock(1);
   // More than the shift when drift and round trips had long to add up.
   EXPECT_THAT(run_.err, ContainsRegex("clocks of 1 host: 1 process moved by up to [0-9.]+ ms"));
