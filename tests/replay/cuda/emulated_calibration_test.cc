@@ -7,23 +7,15 @@
 #include <map>
 #include <set>
 
-#include "replay/gpu/calibrate/calibrate.h"
-#include "tests/support/fake_gpu.h"
+#include "tests/replay/gpu/small_gpu.h"
 
 namespace preserve {
 namespace {
 
 test::FakeGpuProperties like(const GpuFacts& facts) {
-  test::FakeGpuProperties properties;
-  properties.block_bytes = 512;
+  test::FakeGpuProperties properties = test::small_gpu();
   properties.facts.sms = facts.sms;
   properties.facts.compute_major = facts.compute_major;
-  properties.facts.l2_bytes = 128 << 10;
-  properties.facts.persisting_l2_default_bytes = 32 << 10;
-  properties.facts.persisting_l2_max_bytes = 64 << 10;
-  properties.effective_l2_bytes = 96 << 10;
-  properties.cold_bytes_per_s = 4e9;
-  properties.hot_bytes_per_s = 16e9;
   properties.far_bytes_per_s = 12e9;
   return properties;
 }
@@ -53,7 +45,9 @@ class Beside final : public GpuDevice {
     const int number = fake_.add(graph);
     const int on_cuda = cuda_.add(there);
     ++added_;
-    if (kinds_.insert(shape_of(graph)).second) run_on_cuda(number, on_cuda);
+    if (kinds_.insert(shape_of(graph)).second) {  // both read the same bytes
+      EXPECT_EQ(cuda_.run(on_cuda, 1).checksum, fake_.run(number, 1).checksum);
+    }
     cuda_.drop(on_cuda);
     return number;
   }
@@ -87,11 +81,6 @@ class Beside final : public GpuDevice {
   GpuAddress translated(GpuAddress address) const {
     const auto& [begin, range] = *std::prev(ranges_.upper_bound(address));
     return range.address + (address - begin);
-  }
-
-  // Both read the same bytes.
-  void run_on_cuda(int number, int on_cuda) {
-    EXPECT_EQ(cuda_.run(on_cuda, 1).checksum, fake_.run(number, 1).checksum);
   }
 
   GpuDevice& cuda_;

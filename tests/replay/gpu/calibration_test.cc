@@ -136,18 +136,14 @@ DeviceModel written_and_read(const DeviceModel& device) {
   return load_device(directory / "device.json");
 }
 
-std::string golden(const std::string& name, const std::string& actual) {
-  const std::string path = PRESERVE_SOURCE_DIR "/tests/replay/golden/" + name;
-  if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << actual;
-  return read_text_file(path);
-}
-
 TEST(GpuCalibration, FixedSamplesGiveTheGoldenFile) {
   DeviceModel device = device_from(plausible());
   add_published(device, load_device(PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json"),
                 "examples/devices/h100-sxm.json");
   const std::string text = to_json(device);
-  EXPECT_EQ(text, golden("gpu_device.json", text)) << "UPDATE_GOLDEN=1 rewrites it";
+  const std::string path = PRESERVE_SOURCE_DIR "/tests/replay/golden/gpu_device.json";
+  if (std::getenv("UPDATE_GOLDEN") != nullptr) std::ofstream(path) << text;
+  EXPECT_EQ(text, read_text_file(path)) << "UPDATE_GOLDEN=1 rewrites it";
   EXPECT_EQ(to_json(written_and_read(device)), text);
 }
 

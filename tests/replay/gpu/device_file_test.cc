@@ -14,10 +14,7 @@
 namespace preserve {
 namespace {
 
-using test::calibrate;
-using test::FakeGpu;
-using test::kMiB;
-using test::small_gpu;
+using namespace test;
 using testing::HasSubstr;
 
 class GpuDeviceFile : public testing::Test {
@@ -36,21 +33,19 @@ class GpuDeviceFile : public testing::Test {
 };
 
 TEST_F(GpuDeviceFile, IsReadBackAsItWas) {
-  FakeGpu gpu(small_gpu());
-  const DeviceModel device = calibrate(gpu);
+  const DeviceModel device = calibrate(small_gpu());
   write(device);
   EXPECT_EQ(to_json(load_device(directory_ / "device.json")), to_json(device));
 }
 
 TEST_F(GpuDeviceFile, PlansAreMadeWithIt) {
-  test::FakeGpuProperties properties = small_gpu();
+  FakeGpuProperties properties = small_gpu();
   properties.block_bytes = 4096;
   properties.facts.l2_bytes = kMiB;
   properties.effective_l2_bytes = 3 * kMiB / 4;
   properties.cold_bytes_per_s = 40e9;
   properties.hot_bytes_per_s = 160e9;
-  FakeGpu gpu(properties);
-  DeviceModel device = calibrate(gpu);
+  DeviceModel device = calibrate(properties);
   write(device);
   EXPECT_THAT(tune({}), test::exits(2, HasSubstr("arithmetic rate")));
 

@@ -16,10 +16,6 @@ GpuNode read_node(GpuAddress address, int64_t bytes, std::vector<int> after = {}
   return read_of({{address, bytes}}, op, std::move(after));
 }
 
-GpuNode prefetch_node(GpuAddress address, int64_t bytes) {
-  return prefetch_of({address, bytes});
-}
-
 GpuNode stand_in_node(int64_t hold_ns, int64_t link_bytes) {
   GpuNode node = stand_in_of(hold_ns, 0);
   node.link_bytes = link_bytes;
@@ -63,7 +59,7 @@ TEST_F(FakeGpuTest, NodesAtTheSameTimeShareTheMemory) {
 
 TEST_F(FakeGpuTest, APrefetchBesideACollectiveMakesTheNextReadHot) {
   const GpuRun with =
-      run({stand_in_node(20'000, 0), prefetch_node(data_, kMiB), read_node(data_, kMiB, {0}, 1)});
+      run({stand_in_node(20'000, 0), prefetch_of({data_, kMiB}), read_node(data_, kMiB, {0}, 1)});
   EXPECT_NEAR(with.op_ns[0], 20'000, 1);
   EXPECT_NEAR(with.op_ns[1], kMiB / 400.0, 1);
   EXPECT_EQ(gpu_.prefetched_bytes(), kMiB);
@@ -72,7 +68,7 @@ TEST_F(FakeGpuTest, APrefetchBesideACollectiveMakesTheNextReadHot) {
 TEST_F(FakeGpuTest, EvictLastStaysOnlyInTheSetAside) {
   const GpuAddress kept = gpu_.allocate(kMiB);
   const GpuAddress flood = gpu_.allocate(8 * kMiB);
-  GpuNode last = prefetch_node(kept, kMiB);
+  GpuNode last = prefetch_of({kept, kMiB});
   last.eviction = GpuEviction::last;
   run({last});
   run({read_node(flood, 8 * kMiB)});
@@ -90,7 +86,7 @@ TEST_F(FakeGpuTest, TheLinkTakesItsTimeAndSuffersFromPrefetches) {
   FakeGpu gpu({.link_slowdown = 1.5});
   const GpuAddress data = gpu.allocate(8 * kMiB);
   EXPECT_NEAR(run(gpu, {stand_in_node(1000, kMiB)}).op_ns[0], kMiB / 20.0, 1);
-  const GpuRun both = run(gpu, {stand_in_node(1000, kMiB), prefetch_node(data, 8 * kMiB)});
+  const GpuRun both = run(gpu, {stand_in_node(1000, kMiB), prefetch_of({data, 8 * kMiB})});
   EXPECT_GT(both.op_ns[0], 1.4 * kMiB / 20.0);
 }
 
@@ -124,7 +120,7 @@ TEST_F(FakeGpuTest, HalvesOfASplitL2) {
   FakeGpu gpu({.far_bytes_per_s = 200e9});
   EXPECT_EQ(gpu.sm_halves().size(), 132U);
   const GpuAddress data = gpu.allocate(kMiB);
-  GpuNode fetch = prefetch_node(data, kMiB);
+  GpuNode fetch = prefetch_of({data, kMiB});
   fetch.sm_half = 1;
   run(gpu, {fetch});
   GpuNode reader = read_node(data, kMiB);
@@ -171,13 +167,13 @@ TEST_F(FakeGpuTest, BadGraphsAreRefused) {
   refuses(read_node(data - 16, 16));
   refuses(read_node(data, 0));
   refuses(read_node(data, 16, {0}));
-  GpuNode fetch = prefetch_node(data, kMiB);
+  GpuNode fetch = prefetch_of({data, kMiB});
   fetch.chunk_bytes = 100;
   refuses(fetch);
-  fetch = prefetch_node(data, kMiB);
+  fetch = prefetch_of({data, kMiB});
   fetch.ctas = 133;
   refuses(fetch);
-  GpuNode writing = prefetch_node(data, kMiB);
+  GpuNode writing = prefetch_of({data, kMiB});
   writing.writes = {{data, 16}};
   refuses(writing);
   // No type that it can multiply.

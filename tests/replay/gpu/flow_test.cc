@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calibration, plan and replay on one simulated GPU: the measured gain is the predicted one.
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -10,17 +9,15 @@
 #include "db/step/folded_step.h"
 #include "db/trace_db.h"
 #include "planner/search/plan.h"
-#include "replay/gpu/calibrate/calibrate.h"
 #include "replay/gpu/replay.h"
-#include "tests/support/fake_gpu.h"
+#include "tests/replay/gpu/small_gpu.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
 using test::FakeGpu;
-
-constexpr int64_t kMiB = 1 << 20;
+using test::kMiB;
 
 class GpuFlowTest : public testing::Test {
  protected:
@@ -44,11 +41,8 @@ class GpuFlowTest : public testing::Test {
 
   DeviceModel calibrate() const {
     FakeGpu gpu(properties_);
-    GpuCalibrateOptions options;
-    options.runs_per_value = 1;
-    options.most_rounds = 3;
-    options.every_chunk = false;
-    options.clock = [&gpu] { return gpu.monotonic_ns(); };
+    GpuCalibrateOptions options = test::few_rounds(gpu);
+    options.least_rounds = options.most_rounds = 3;
     return device_from(measure_gpu(gpu, options));
   }
 
