@@ -2,7 +2,6 @@
 // What only a GPU can show: real CUPTI records of a real program. Skipped where there is none. Runs
 // from the build tree and from the bundle: the programs are next to this one, or in ../bin.
 #include <fmt/format.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>

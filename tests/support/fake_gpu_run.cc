@@ -141,18 +141,15 @@ void FakeGpuRun::start_work(size_t index) {
   state.start_ns = now_ns_;
   state.left = what.kind == GpuNodeKind::chase ? what.hops : what.link_bytes;
   if (what.kind == GpuNodeKind::chase) state.chain = what.ranges[0].address;
-  if (what.kind == GpuNodeKind::collective) {
-    start_alone(index,
-                static_cast<double>(properties_.nccl_latency_ns) +
-                    static_cast<double>(what.message_bytes) * 1e9 / properties_.nccl_bytes_per_s);
+  if (what.kind == GpuNodeKind::collective) {  // shares nothing
+    const double dur_ns =
+        static_cast<double>(properties_.nccl_latency_ns) +
+        static_cast<double>(what.message_bytes) * 1e9 / properties_.nccl_bytes_per_s;
+    state.phase = Phase::held;
+    schedule(index, now_ns_ + dur_ns * gpu_.slowdown_ / state.rate_factor);
     return;
   }
   advance(index);
-}
-
-void FakeGpuRun::start_alone(size_t index, double dur_ns) {
-  states_[index].phase = Phase::held;
-  schedule(index, now_ns_ + dur_ns * gpu_.slowdown_ / states_[index].rate_factor);
 }
 
 void FakeGpuRun::advance(size_t index) {

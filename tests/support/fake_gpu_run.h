@@ -41,7 +41,6 @@ class FakeGpuRun {
   void start_work(size_t index);  // it has waited before
   void advance(size_t index);     // the piece in flight is done
   void finish(size_t index);
-  void start_alone(size_t index, double dur_ns);  // work that shares nothing
   // Next piece: how long it takes; negative: there is none left.
   double next_piece_ns(size_t index);
   double move_block_ns(size_t index);

@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/error.h"
 #include "replay/gpu/graph_check.h"
 #include "replay/gpu/overlap.h"
 #include "replay/gpu/step_graph.h"
