@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "common/output_file.h"
+#include "tests/db/one_stream.h"
 #include "tests/support/errors.h"
 #include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
@@ -35,16 +36,24 @@ void expect_refused(const std::filesystem::path& path, const char* text) {
   expect_refused(path, HasSubstr(text));
 }
 
-void change(const std::filesystem::path& path, const char* sql) {
+void change(const std::filesystem::path& path, const std::string& sql) {
   sqlite3* db = nullptr;
   ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+  ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+      << sqlite3_errmsg(db);
   sqlite3_close(db);
 }
 
 class OpenRefuses : public testing::Test {
  protected:
   OpenRefuses() { test::write_synthetic_trace(path_); }
+  // A trace after that change.
+  void expect_refused_after(const std::string& sql, const char* says) const {
+    SCOPED_TRACE(sql);
+    test::write_synthetic_trace(path_);
+    change(path_, sql);
+    expect_refused(path_, says);
+  }
   TemporaryDirectory directory_;
   std::filesystem::path path_ = directory_ / "trace.db";
 };
@@ -55,10 +64,7 @@ TEST_F(OpenRefuses, NewerVersionsOtherProgramsAndUnfinishedTraces) {
         {"PRAGMA application_id = 1", "another program"},
         {"DELETE FROM meta WHERE key = 'finished'",
          "was never finished by the tool that wrote it"}}) {
-    SCOPED_TRACE(sql);
-    test::write_synthetic_trace(path_);
-    change(path_, sql);
-    expect_refused(path_, says);
+    expect_refused_after(sql, says);
   }
 }
 
@@ -73,23 +79,19 @@ TEST_F(OpenRefuses, AViewInPlaceOfATable) {
                                     {"string", "String"},
                                     {"loss", "Loss"},
                                     {"step", "Step"}}) {
-    test::write_synthetic_trace(path_);
-    change(path_,
-           fmt::format("DROP TABLE {}; CREATE VIEW {} AS {}", table, view, kEndless).c_str());
-    expect_refused(path_, "views where tables should be");
+    expect_refused_after(fmt::format("DROP TABLE {}; CREATE VIEW {} AS {}", table, view, kEndless),
+                         "views where tables should be");
   }
 }
 
 // SQLite works it out for every row that is read, at any cost.
 TEST_F(OpenRefuses, AComputedColumn) {
   for (const char* kind : {"VIRTUAL", "STORED"}) {
-    test::write_synthetic_trace(path_);
-    change(path_,
-           fmt::format("DROP TABLE counter; CREATE TABLE counter (op_id INTEGER, metric TEXT, "
-                       "value AS (length(hex(zeroblob(400000000)))) {})",
-                       kind)
-               .c_str());
-    expect_refused(path_, "computed columns");
+    expect_refused_after(
+        fmt::format("DROP TABLE counter; CREATE TABLE counter (op_id INTEGER, metric TEXT, "
+                    "value AS (length(hex(zeroblob(400000000)))) {})",
+                    kind),
+        "computed columns");
   }
 }
 
@@ -183,8 +185,7 @@ TEST(TraceDb, RowsDoNotMixWithThoseBeforeThem) {
   };
   {
     TraceDb db = TraceDb::create(directory / "t.db");
-    const ProcessId process = db.add(ProcessRow{.host = "h"});
-    const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+    const StreamId stream = test::add_stream(db, StreamKind::gpu);
     const StringId name = db.intern("kernel");
     for (int64_t i = 0; i < kRows; ++i) {
       const OpId op = db.add(OpRow{.stream = stream,
@@ -242,8 +243,7 @@ TEST(TraceDb, EqualNamesAreStoredOnceAndBadBytesReplaced) {
 
 TEST(TraceDb, CoverageAddsUpAlsoForOverlappingOperators) {
   TraceDb db = TraceDb::create(":memory:");
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+  const StreamId stream = test::add_stream(db, StreamKind::gpu);
   const StringId name = db.intern("k");
   for (const auto& [start, end] : {std::pair{0, 10}, {5, 12}, {6, 7}, {20, 30}}) {
     db.add(OpRow{
@@ -262,7 +262,7 @@ TEST(TraceDb, AFinishedTraceIsNotChanged) {
 
 // Queries see the program's own views, whatever the file has under their names.
 TEST_F(OpenRefuses, NoViewButItsOwnIsRun) {
-  change(path_, fmt::format("DROP VIEW op_named; CREATE VIEW op_named AS {}", kEndless).c_str());
+  change(path_, fmt::format("DROP VIEW op_named; CREATE VIEW op_named AS {}", kEndless));
   const TraceDb db = TraceDb::open(path_);
   EXPECT_EQ(db.query_integer("SELECT count(*) FROM op_named"),
             db.query_integer("SELECT count(*) FROM op"));
@@ -271,8 +271,7 @@ TEST_F(OpenRefuses, NoViewButItsOwnIsRun) {
 // Importers number operators before their rows are there.
 TEST(TraceDb, OperatorsAreNumberedOneAfterAnother) {
   TraceDb db = TraceDb::create(":memory:");
-  const ProcessId process = db.add(ProcessRow{.host = "h", .pid = 1});
-  const StreamId stream = db.add(StreamRow{.process = process, .kind = StreamKind::gpu});
+  const StreamId stream = test::add_stream(db, StreamKind::gpu);
   const OpId promised = db.next_op();
   EXPECT_EQ(db.add(OpRow{.stream = stream, .name = db.intern("a")}), promised);
   db.add(OpRow{.stream = stream, .name = db.intern("b")});
@@ -290,6 +289,10 @@ class Appending : public testing::Test {
         "('m', 2, 1, 1024, 'fp16', 'pending')");
     db.finish();
   }
+  // What another reader sees.
+  int64_t cells_where(const std::string& condition) const {
+    return test::count(TraceDb::open(path_), "cell WHERE " + condition);
+  }
   TemporaryDirectory directory_;
   std::filesystem::path path_ = directory_ / "grid.db";
 };
@@ -298,8 +301,7 @@ TEST_F(Appending, KeepsWholeTransactionsOnly) {
   {
     TraceDb db = TraceDb::append(path_);
     db.transaction([&] { db.execute("UPDATE cell SET status = 'failed', reason = 'x'"); });
-    EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1)
-        << "others see it at once";
+    EXPECT_EQ(cells_where("reason = 'x'"), 1) << "others see it at once";
     EXPECT_THROW(db.transaction([&] {
       db.execute("UPDATE cell SET reason = 'y'");
       db.execute("UPDATE cell SET status = 'no such word'");
@@ -307,8 +309,7 @@ TEST_F(Appending, KeepsWholeTransactionsOnly) {
                  Error);
     db.transaction([&] { db.execute("UPDATE cell SET pairs = 3"); });
   }
-  const TraceDb db = TraceDb::open(path_);
-  EXPECT_EQ(db.query_integer("SELECT count(*) FROM cell WHERE reason = 'x' AND pairs = 3"), 1);
+  EXPECT_EQ(cells_where("reason = 'x' AND pairs = 3"), 1);
 }
 
 TEST_F(Appending, LeavesNoTraceOfWhatAKilledWriterLeftHalfDone) {
@@ -322,12 +323,10 @@ TEST_F(Appending, LeavesNoTraceOfWhatAKilledWriterLeftHalfDone) {
   }
   waitpid(writer, nullptr, 0);
   ASSERT_TRUE(std::filesystem::exists(path_.string() + "-wal"));
-  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"),
-            1);
+  EXPECT_EQ(cells_where("reason IS NULL"), 1);
   { const TraceDb db = TraceDb::append(path_); }
   EXPECT_FALSE(std::filesystem::exists(path_.string() + "-wal")) << "one file when it is closed";
-  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason IS NULL"),
-            1);
+  EXPECT_EQ(cells_where("reason IS NULL"), 1);
 }
 
 TEST_F(Appending, OneWriterAtATimeMakesAFileGrow) {
@@ -341,7 +340,7 @@ TEST_F(Appending, OneWriterAtATimeMakesAFileGrow) {
     EXPECT_THAT(change, fails_with(ErrorKind::input, HasSubstr("another command is filling it")));
   }
   change();
-  EXPECT_EQ(TraceDb::open(path_).query_integer("SELECT count(*) FROM cell WHERE reason = 'x'"), 1);
+  EXPECT_EQ(cells_where("reason = 'x'"), 1);
 }
 
 TEST_F(Appending, RunsNoTriggersOfTheFile) {

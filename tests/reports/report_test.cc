@@ -45,6 +45,12 @@ std::string without_samples(const std::string& text) {
   return json.dump(1) + "\n";
 }
 
+std::string texts_of(const std::vector<Warning>& warnings) {
+  std::string all;
+  for (const Warning& warning : warnings) all += warning.text;
+  return all;
+}
+
 struct ReportFiles : TwoScenarios {};
 struct InputFiles : TwoScenarios {};
 
@@ -77,9 +83,9 @@ TEST_F(ReportFiles, CarriesEverySampleOfAnArm) {
 }
 
 TEST_F(ReportFiles, PutsSeriousWarningsFirst) {
-  test::write_replay(paths[2], paths[1], {.warning = "a caution"},
-                     [](TraceDb& db) { db.execute("UPDATE result SET fidelity = 1.5"); });
-  const Report report = report_of({paths[0], paths[1], paths[2]});
+  const Report report = report_of_replay({.warning = "a caution"}, [](TraceDb& db) {
+    db.execute("UPDATE result SET fidelity = 1.5");
+  });
   ASSERT_GE(report.warnings.size(), 2U);
   EXPECT_EQ(report.warnings.front().severity, Severity::serious);
   EXPECT_EQ(report.warnings.back().severity, Severity::caution);
@@ -101,9 +107,7 @@ TEST_F(ReportFiles, CarriesLossesAndTheWarningsOfEveryStage) {
   const Report report = report_of(paths);
   ASSERT_EQ(report.recording.losses.size(), 1U);
   EXPECT_EQ(report.recording.losses[0].count, 3);
-  std::string all;
-  for (const Warning& warning : report.warnings) all += warning.text;
-  EXPECT_THAT(all, HasSubstr("the machine was busy"));
+  EXPECT_THAT(texts_of(report.warnings), HasSubstr("the machine was busy"));
   for (const Format format : {Format::html, Format::md}) {
     EXPECT_THAT(render(report, format), HasSubstr("dropped"));
     EXPECT_THAT(render(report, format), HasSubstr("the machine was busy"));
@@ -124,14 +128,9 @@ TEST_F(ReportFiles, SaysAWarningOfTwoSchedulesOnce) {
 
 TEST_F(ReportFiles, WarnsOfAReplayThatIsNotTheRecordedStep) {
   const auto warnings = [&](double share_of_recorded) {
-    test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) {
-      db.execute("UPDATE result SET fidelity = ?", {share_of_recorded});
-    });
-    std::string all;
-    for (const Warning& warning : report_of({paths[0], paths[1], paths[2]}).warnings) {
-      all += warning.text;
-    }
-    return all;
+    return texts_of(report_of_replay({}, [&](TraceDb& db) {
+                      db.execute("UPDATE result SET fidelity = ?", {share_of_recorded});
+                    }).warnings);
   };
   EXPECT_THAT(warnings(1), testing::Not(HasSubstr("verdict says little")));
   EXPECT_THAT(warnings(1.25), HasSubstr("the recorded step, so its verdict says little"));
@@ -157,8 +156,8 @@ TEST_F(ReportFiles, ShowsWhatTheReplayDecided) {
 // A measurement whose interval ends so near to 1 that fewer resamples, another seed or another
 // estimator would give other digits: every reader must print those that the replay decided.
 TEST_F(ReportFiles, SummaryGridAndReportHaveOneIntervalAndOneVerdict) {
-  test::write_replay(paths[2], paths[1],
-                     {.prefetch_speedup = 1.009, .pairs = 400, .noise = 0.05, .overlap_arm = true});
+  const Report report = report_of_replay(
+      {.prefetch_speedup = 1.009, .pairs = 400, .noise = 0.05, .overlap_arm = true});
   const ReplayResult result = read_result(TraceDb::open(paths[2]));
   const Interval interval = *result.arms[1].speedup->interval();
   ASSERT_GT(interval.high - interval.low, 1e-3);
@@ -167,7 +166,7 @@ TEST_F(ReportFiles, SummaryGridAndReportHaveOneIntervalAndOneVerdict) {
   EXPECT_THAT(summary_of(result),
               AllOf(HasSubstr(fmt::format("{:.3f} to {:.3f}", interval.low, interval.high)),
                     HasSubstr(sentence)));
-  const auto json = nlohmann::json::parse(to_json(report_of({paths[0], paths[1], paths[2]})));
+  const auto json = nlohmann::json::parse(to_json(report));
   const auto& measured = json.at("/scenarios/0/measured"_json_pointer);
   EXPECT_NEAR(measured.at("speedup").at("low").get<double>(), interval.low, 1e-6);
   EXPECT_NEAR(measured.at("speedup").at("high").get<double>(), interval.high, 1e-6);
@@ -228,16 +227,14 @@ TEST_F(ReportFiles, OfATraceWithoutStepsStillShowsTheRecording) {
 }
 
 TEST_F(ReportFiles, OfAReplayWithoutPrefetchArmGivesTheReason) {
-  test::write_replay(paths[2], paths[1], {.prefetch_arm = false});
-  const Report report = report_of({paths[0], paths[1], paths[2]});
+  const Report report = report_of_replay({.prefetch_arm = false});
   EXPECT_FALSE(report.scenarios[0].measured->speedup);
   EXPECT_THAT(report.sentences[0], HasSubstr("no prefetch arm"));
   EXPECT_THAT(schema_errors(to_json(report)), "");
 }
 
 TEST_F(ReportFiles, OfTooFewPairsShowsNoInterval) {
-  test::write_replay(paths[2], paths[1], {.pairs = 2});  // one of them is a warm-up
-  const Report report = report_of({paths[0], paths[1], paths[2]});
+  const Report report = report_of_replay({.pairs = 2});  // one of them is a warm-up
   const Measured& measured = *report.scenarios[0].measured;
   EXPECT_FALSE(measured.speedup);
   EXPECT_EQ(measured.verdict, "");
@@ -248,8 +245,7 @@ TEST_F(ReportFiles, OfTooFewPairsShowsNoInterval) {
 }
 
 TEST_F(ReportFiles, JudgesNothingOnABusyMachine) {
-  test::write_replay(paths[2], paths[1], {.busy = true});
-  const Report report = report_of({paths[0], paths[1], paths[2]});
+  const Report report = report_of_replay({.busy = true});
   EXPECT_EQ(report.scenarios[0].measured->verdict, "AMBG");
   EXPECT_THAT(report.sentences[0], HasSubstr("too busy to decide"));
 }
@@ -314,15 +310,15 @@ TEST_F(InputFiles, ThatAreNoneOfOursAreRefused) {
 }
 
 TEST_F(InputFiles, WithALinkThatDiffersFromThePlansAreRefused) {
-  test::write_replay(paths[2], paths[1], {},
-                     [](TraceDb& db) { db.execute("UPDATE result SET link_latency_ns = 5000"); });
-  EXPECT_THAT(reading({paths[0], paths[1], paths[2]}), fails_with("link of 5000 ns"));
+  const auto with_link = [](TraceDb& db) {
+    db.execute("UPDATE result SET link_latency_ns = 5000");
+  };
+  EXPECT_THAT([&] { report_of_replay({}, with_link); }, fails_with("link of 5000 ns"));
 }
 
 TEST_F(InputFiles, WithNonsenseInTheReplayAreRefused) {
   const auto with = [&](const std::string& sql) {
-    test::write_replay(paths[2], paths[1], {}, [&](TraceDb& db) { db.execute(sql); });
-    report_of({paths[0], paths[1], paths[2]});
+    report_of_replay({}, [&](TraceDb& db) { db.execute(sql); });
   };
   EXPECT_THAT([&] { with("DELETE FROM result"); }, fails_with("holds no result"));
   for (const char* sql :

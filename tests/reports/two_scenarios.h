@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -32,8 +34,15 @@ inline auto reading(std::vector<std::filesystem::path> paths) {
 }
 
 struct TwoScenarios : testing::Test {
+  // Writes the replay of the first schedule anew; the report of that schedule.
+  Report report_of_replay(const test::ReplaySpec& spec,
+                          const std::function<void(TraceDb&)>& tweak = {}) const {
+    test::write_replay(paths[2], paths[1], spec, tweak);
+    return report_of({paths[0], paths[1], paths[2]});
+  }
+
   const test::TemporaryDirectory directory;
-  std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
+  const std::vector<std::filesystem::path> paths = test::write_two_scenarios(directory.path());
 };
 
 // What a shipped schema says against a report; empty when nothing.
@@ -50,6 +59,15 @@ inline size_t count_of(const std::string& text, const std::string& part) {
   size_t count = 0;
   for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
   return count;
+}
+
+// That every element which a page opens is closed.
+inline void expect_balanced(const std::string& html, std::initializer_list<const char*> tags) {
+  for (const char* tag : tags) {
+    EXPECT_EQ(count_of(html, fmt::format("<{} ", tag)) + count_of(html, fmt::format("<{}>", tag)),
+              count_of(html, fmt::format("</{}>", tag)))
+        << tag;
+  }
 }
 
 // What chromium makes of a page, with what it has to say of it; without output where there is none.

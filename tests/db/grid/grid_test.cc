@@ -5,6 +5,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "common/error.h"
 #include "db/grid/cells.h"
@@ -34,19 +35,15 @@ TEST(GridChoice, TakesThePlanOnlyWhenItsWholeIntervalIsAboveOne) {
 }
 
 TEST(GridChoice, DistrustsABusyMachineTooFewPairsAndAnEmptyPlan) {
-  GridCell busy = cell_with(1.01, 1.02, 1.03);
+  GridCell busy = cell_with(1.01, 1.02, 1.03), few = busy, nothing = busy;
   busy.busy = true;
-  decide_choice(busy);
-  EXPECT_EQ(busy.choice, kDoNothing);
-  GridCell few = cell_with(1.01, 1.02, 1.03);
   few.speedup = Estimated{1.5, {}, {}};
-  decide_choice(few);
-  EXPECT_EQ(few.choice, kDoNothing);
-  GridCell nothing = cell_with(1.01, 1.02, 1.03);
   nothing.plan_verdict = kDoNothing;
-  decide_choice(nothing);
-  EXPECT_EQ(nothing.choice, kDoNothing);
-  EXPECT_EQ(nothing.chosen_speedup, 1);
+  for (GridCell* cell : {&busy, &few, &nothing}) {
+    decide_choice(*cell);
+    EXPECT_EQ(cell->choice, kDoNothing);
+    EXPECT_EQ(cell->chosen_speedup, 1);
+  }
 }
 
 RC_GTEST_PROP(GridChoice, NeverChoosesWhatMakesSlower, ()) {
@@ -64,18 +61,12 @@ TEST(GridCells, ComeBackAsTheyWereWritten) {
   test::write_synthetic_grid(directory / "grid.db", cells);
   const std::vector<GridCell> read = read_cells(TraceDb::open(directory / "grid.db"));
   ASSERT_EQ(read.size(), cells.size());
-  for (size_t i = 0; i < cells.size(); ++i) {
-    EXPECT_EQ(read[i].key, cells[i].key);
-    EXPECT_EQ(read[i].status, cells[i].status);
-    EXPECT_EQ(read[i].reason, cells[i].reason);
-    EXPECT_EQ(read[i].choice, cells[i].choice);
-    EXPECT_EQ(read[i].chosen_speedup, cells[i].chosen_speedup);
-    EXPECT_EQ(read[i].predicted_saved_ns, cells[i].predicted_saved_ns);
-    EXPECT_EQ(read[i].fidelity, cells[i].fidelity);
-    EXPECT_EQ(read[i].fused.has_value(), cells[i].fused.has_value());
-    EXPECT_EQ(read[i].dur_ns, cells[i].dur_ns);
-    EXPECT_EQ(read[i].arms.size(), cells[i].arms.size());
-  }
+  const auto facts_of = [](const GridCell& cell) {
+    return std::tuple(cell.key, cell.status, cell.reason, cell.choice, cell.chosen_speedup,
+                      cell.predicted_saved_ns, cell.fidelity, cell.fused.has_value(), cell.dur_ns,
+                      cell.arms.size());
+  };
+  for (size_t i = 0; i < cells.size(); ++i) EXPECT_EQ(facts_of(read[i]), facts_of(cells[i])) << i;
 }
 
 void read_damaged(const std::string& sql) {

@@ -19,6 +19,12 @@ using test::SyntheticTrace;
 using testing::AllOf;
 using testing::HasSubstr;
 
+TraceDb trace_after(const std::vector<std::string>& statements, const SyntheticTrace& spec = {}) {
+  return synthetic_trace(spec, [&](TraceDb& db) {
+    for (const std::string& sql : statements) db.execute(sql);
+  });
+}
+
 TEST(FoldedStep, OperatorsKeepTheirOrderNamesAndTimes) {
   const SyntheticTrace spec{.layers = 2};
   const FoldedStep step = fold_step(synthetic_trace(spec));
@@ -53,12 +59,10 @@ constexpr const char* kQkvProducts =
     "ON string.id = op.name_id WHERE string.value = 'layers.0.attn.qkv'";
 
 TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
-  const FoldedStep step = fold_step(synthetic_trace({}, [](TraceDb& db) {
-    db.execute("UPDATE access SET confidence = 0.5");
-    db.execute(
-        "UPDATE access SET confidence = 0.9, offset_bytes = 128, bytes = 64 WHERE op_id IN "
-        "(SELECT id FROM op WHERE step_id IN (SELECT MAX(id) FROM step GROUP BY process_id))");
-  }));
+  const FoldedStep step = fold_step(trace_after(
+      {"UPDATE access SET confidence = 0.5",
+       "UPDATE access SET confidence = 0.9, offset_bytes = 128, bytes = 64 WHERE op_id IN "
+       "(SELECT id FROM op WHERE step_id IN (SELECT MAX(id) FROM step GROUP BY process_id))"}));
   size_t accesses = 0;
   for (const StepOp& op : step.ops) {
     for (const StepAccess& access : op.accesses) {
@@ -72,8 +76,7 @@ TEST(FoldedStep, AccessesAreThoseOfTheRepetitionsThatKnowThemBest) {
 }
 
 TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
-  const FoldedStep step =
-      fold_step(synthetic_trace({}, [](TraceDb& db) { db.execute(kQkvProducts); }));
+  const FoldedStep step = fold_step(trace_after({kQkvProducts}));
   EXPECT_EQ(step.ops[2].gemm, (StepGemm{4, 256, 2048, "fp16"}));
   EXPECT_FALSE(step.ops[1].gemm);
   for (const char* odd : {"UPDATE gemm SET m = 5 WHERE op_id = (SELECT MAX(op_id) FROM gemm)",
@@ -82,27 +85,20 @@ TEST(FoldedStep, AProductIsKeptWhenAllRepetitionsAgree) {
                           "JOIN op ON op.id = op_id JOIN stream ON stream.id = stream_id "
                           "JOIN process ON process.id = process_id WHERE rank = 0 "
                           "ORDER BY op_id DESC LIMIT 1)"}) {
-    const FoldedStep other = fold_step(synthetic_trace({}, [&](TraceDb& db) {
-      db.execute(kQkvProducts);
-      db.execute(
-          "DELETE FROM gemm WHERE op_id IN (SELECT op.id FROM op JOIN stream ON "
-          "stream.id = stream_id JOIN process ON process.id = process_id WHERE rank <> 0)");
-      db.execute(odd);
-    }));
+    const FoldedStep other = fold_step(trace_after(
+        {kQkvProducts,
+         "DELETE FROM gemm WHERE op_id IN (SELECT op.id FROM op JOIN stream ON "
+         "stream.id = stream_id JOIN process ON process.id = process_id WHERE rank <> 0)",
+         odd}));
     EXPECT_FALSE(other.ops[2].gemm) << odd;
   }
 }
 
 TEST(FoldedStep, BlocksOfACollectiveAreACount) {
-  const auto with_blocks = [&](const char* value) {
-    return fold_step(synthetic_trace(
-                         {},
-                         [&](TraceDb& db) {
-                           db.execute(std::string("INSERT INTO counter SELECT id, 'blocks', ") +
-                                      value + " FROM op WHERE kind = 'collective'");
-                         }))
-        .ops[5]
-        .collective->blocks;
+  const auto with_blocks = [](const std::string& value) {
+    const TraceDb db = trace_after({"INSERT INTO counter SELECT id, 'blocks', " + value +
+                                    " FROM op WHERE kind = 'collective'"});
+    return fold_step(db).ops[5].collective->blocks;
   };
   EXPECT_EQ(with_blocks("24.0"), 24);
   EXPECT_EQ(with_blocks("0.0"), std::nullopt);
@@ -118,21 +114,17 @@ TEST(FoldedStep, StepsAreFoundByPeriodicityWithoutAnnotation) {
 }
 
 TEST(FoldedStep, OddStepsAreLeftOutAndCounted) {
-  const FoldedStep step = fold_step(synthetic_trace({}, [](TraceDb& db) {
-    db.execute(
-        "UPDATE op SET step_id = NULL WHERE id = (SELECT MIN(id) FROM op WHERE step_id = 3)");
-  }));
+  const FoldedStep step = fold_step(trace_after(
+      {"UPDATE op SET step_id = NULL WHERE id = (SELECT MIN(id) FROM op WHERE step_id = 3)"}));
   EXPECT_EQ(step.steps_used, 4);
   ASSERT_EQ(step.warnings.size(), 1u);
   EXPECT_THAT(step.warnings[0], HasSubstr("1 of 5 steps"));
 }
 
 TEST(FoldedStep, MedianIgnoresAnOutlier) {
-  SyntheticTrace spec;
-  const FoldedStep step = fold_step(synthetic_trace(spec, [](TraceDb& db) {
-    db.execute("UPDATE op SET end_ns = end_ns + 100 WHERE step_id = 3 AND kind = 'collective'");
-  }));
-  EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(spec.allreduce_ns));
+  const FoldedStep step = fold_step(trace_after(
+      {"UPDATE op SET end_ns = end_ns + 100 WHERE step_id = 3 AND kind = 'collective'"}));
+  EXPECT_DOUBLE_EQ(step.ops[5].dur_ns, static_cast<double>(SyntheticTrace().allreduce_ns));
 }
 
 // Every second repetition has a long first operator that pushes the rest back: the median start of
@@ -212,10 +204,7 @@ TEST(FoldedStep, DamagedRowsAreNamed) {
       {"UPDATE process SET rank = 0", "both rank 0"},
   };
   for (const auto& [sql, expected] : damages) {
-    const TraceDb db = synthetic_trace({}, [&, statement = sql](TraceDb& producing) {
-      producing.execute("PRAGMA ignore_check_constraints = ON");
-      producing.execute(statement);
-    });
+    const TraceDb db = trace_after({"PRAGMA ignore_check_constraints = ON", sql});
     EXPECT_THAT([&] { fold_step(db); },
                 testing::ThrowsMessage<Error>(AllOf(HasSubstr(expected), HasSubstr(db.file()))))
         << sql;
@@ -225,13 +214,11 @@ TEST(FoldedStep, DamagedRowsAreNamed) {
 TEST(FoldedStep, IsNoLongerThanWhatRunsInIt) {
   const double whole_ns = fold_step(synthetic_trace()).wall_ns;
   // A request that is waited for steps later.
-  const TraceDb db = synthetic_trace({}, [](TraceDb& producing) {
-    producing.execute(
-        "INSERT INTO stream (id, process_id, kind, native_id) VALUES (99, 1, 'async', 0);"
-        "UPDATE op SET stream_id = 99, end_ns = end_ns + 1000000000 "
-        "WHERE id IN (SELECT min(op.id) FROM op JOIN step ON step.id = op.step_id "
-        "             WHERE op.kind = 'collective' AND step.process_id = 1 GROUP BY step.id)");
-  });
+  const TraceDb db = trace_after(
+      {"INSERT INTO stream (id, process_id, kind, native_id) VALUES (99, 1, 'async', 0)",
+       "UPDATE op SET stream_id = 99, end_ns = end_ns + 1000000000 "
+       "WHERE id IN (SELECT min(op.id) FROM op JOIN step ON step.id = op.step_id "
+       "             WHERE op.kind = 'collective' AND step.process_id = 1 GROUP BY step.id)"});
   EXPECT_LE(fold_step(db).wall_ns, whole_ns);
 }
 
@@ -264,12 +251,8 @@ TEST(FoldedStep, NoStepSaysWhatToDo) {
 
 // --- phases --------------------------------------------------------------------------------------
 
-void set_phase(TraceDb& db, const std::string& phase, const std::string& condition) {
-  db.execute("UPDATE step SET phase = ? WHERE " + condition, {phase});
-}
-
 TEST(FoldedStep, ARecordingOfPrefillsAloneIsFoldedWithAWarning) {
-  const TraceDb db = synthetic_trace({}, [](TraceDb& made) { set_phase(made, "prefill", "1"); });
+  const TraceDb db = trace_after({"UPDATE step SET phase = 'prefill'"});
   const FoldedStep step = fold_step(db);
   EXPECT_EQ(step.phase, StepPhase::prefill);
   EXPECT_EQ(step.steps_total, SyntheticTrace().steps);
@@ -283,10 +266,8 @@ TEST(FoldedStep, ARecordingOfPrefillsAloneIsFoldedWithAWarning) {
 }
 
 TEST(FoldedStep, EachPhaseOfAMixedRecordingIsFoldedByItself) {
-  const TraceDb db = synthetic_trace({}, [](TraceDb& made) {
-    set_phase(made, "decode", "1");
-    set_phase(made, "prefill", "ordinal < 2");
-  });
+  const TraceDb db = trace_after(
+      {"UPDATE step SET phase = 'decode'", "UPDATE step SET phase = 'prefill' WHERE ordinal < 2"});
   EXPECT_EQ(recorded_phases(db), (std::vector{StepPhase::decode, StepPhase::prefill}));
   EXPECT_EQ(fold_step(db).phase, StepPhase::decode);
   EXPECT_EQ(fold_step(db).steps_total, SyntheticTrace().steps - 2);
@@ -309,15 +290,14 @@ TEST(Phase, TheReasonIsTheRangeOrTheAttentionKernels) {
   EXPECT_THAT(phase_reason(named, fold_step(named)), HasSubstr("its range is named decode_step"));
 
   const SyntheticTrace bare{.annotate_steps = false};
-  const TraceDb told = synthetic_trace(bare, [](TraceDb& db) {
-    db.execute(
-        "UPDATE string SET value = 'void flash_fwd_kernel<int>' WHERE value LIKE '%attn.core'");
-    set_phase(db, "prefill", "1");
-  });
+  const TraceDb told = trace_after(
+      {"UPDATE string SET value = 'void flash_fwd_kernel<int>' WHERE value LIKE '%attn.core'",
+       "UPDATE step SET phase = 'prefill'"},
+      bare);
   EXPECT_THAT(phase_reason(told, fold_step(told)),
               HasSubstr("100 % of its attention time are kernels such as void flash_fwd_kernel"));
 
-  const TraceDb unsaid = synthetic_trace(bare, [](TraceDb& db) { set_phase(db, "unknown", "1"); });
+  const TraceDb unsaid = trace_after({"UPDATE step SET phase = 'unknown'"}, bare);
   EXPECT_THAT(phase_reason(unsaid, fold_step(unsaid)), HasSubstr("taken for decode"));
 }
 

@@ -7,6 +7,7 @@
 
 #include <rapidcheck/gtest.h>
 
+#include "tests/db/one_stream.h"
 #include "tests/support/rows.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -71,11 +72,6 @@ RC_GTEST_PROP(FindPeriod, FindsTheLengthOfADistinctBlockAnywhere, ()) {
   RC_ASSERT(period.begin == before);
 }
 
-// Of a process of its own.
-StreamId add_thread(TraceDb& db) {
-  return db.add(StreamRow{.process = db.add(ProcessRow{.host = "h", .pid = 1})});
-}
-
 TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
   const test::SyntheticTrace spec;
   const TraceDb db = test::synthetic_trace(spec);
@@ -90,7 +86,7 @@ TEST(MarkSteps, EveryOperatorOfAnAnnotatedStepIsAttributed) {
 
 TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
   TraceDb db = TraceDb::create(":memory:");
-  const StreamId stream = add_thread(db);
+  const StreamId stream = test::add_stream(db);
   for (int i = 0; i < 4; ++i) {
     db.add(RangeRow{.stream = stream,
                     .name = db.intern("token " + std::to_string(i)),
@@ -107,7 +103,7 @@ TEST(MarkSteps, OwnNamesReplaceTheBuiltInOnes) {
 
 TEST(MarkSteps, NestedAnnotationsAreOneStep) {
   TraceDb db = TraceDb::create(":memory:");
-  const StreamId stream = add_thread(db);
+  const StreamId stream = test::add_stream(db);
   const StringId name = db.intern("decode_step");
   db.add(RangeRow{.stream = stream, .name = name, .start_ns = 0, .end_ns = 100});
   db.add(RangeRow{.stream = stream, .name = name, .start_ns = 10, .end_ns = 60});
@@ -169,7 +165,7 @@ struct Loop {
 };
 TraceDb trace_of(const Loop& loop) {
   TraceDb db = TraceDb::create(":memory:");
-  const StreamId stream = add_thread(db);
+  const StreamId stream = test::add_stream(db);
   int64_t t = 0;
   const auto run = [&](int64_t bytes) {
     db.add(
@@ -231,7 +227,7 @@ TEST(MarkSteps, TheCountOfCollectivesCanBeGiven) {
 
 TEST(MarkSteps, AGivenCountFindsNothingWhereNobodyCommunicates) {
   TraceDb db = TraceDb::create(":memory:");
-  const StreamId stream = add_thread(db);
+  const StreamId stream = test::add_stream(db);
   for (int64_t i = 0; i < 60; ++i) {
     db.add(OpRow{.stream = stream,
                  .name = db.intern("op " + std::to_string(i % 3)),
