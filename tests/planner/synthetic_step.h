@@ -31,4 +31,12 @@ FoldedStep random_step(uint64_t seed, int largest_ops = 60);
 // A device to go with it, every limit random.
 DeviceModel random_device(uint64_t seed);
 
+struct RandomCase {
+  FoldedStep step;
+  DeviceModel device;
+};
+inline RandomCase random_case(uint64_t seed) {
+  return {random_step(seed), random_device(seed)};
+}
+
 }  // namespace preserve::test

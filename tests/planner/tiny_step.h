@@ -4,6 +4,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "db/step/folded_step.h"
 #include "planner/schedule/schedule.h"
@@ -63,6 +64,7 @@ class TinyStep {
   }
 
   FoldedStep& operator*() { return step_; }
+  const FoldedStep& operator*() const { return step_; }
   FoldedStep* operator->() { return &step_; }
 
  private:
@@ -74,6 +76,14 @@ class TinyStep {
   FoldedStep step_;
   double now_ns_ = 0;
 };
+
+// A tiny_device() on which the core that computes prefetches, so nothing arrives after a window.
+inline DeviceModel core_device(int64_t budget_bytes) {
+  DeviceModel device = tiny_device(budget_bytes);
+  device.kind = "cpu";
+  device.methods[0].placement = "consumer";
+  return device;
+}
 
 // Adds one prefetch of the front of `consumer`'s first operand to `plan`. Windows must come in
 // order.
@@ -95,6 +105,14 @@ inline void prefetch(Plan& plan, const FoldedStep& step, int32_t window, int32_t
        .predicted_saved_ns = 0,
        .next_step = consumer <= window});
   plan.windows.back().used_bytes += bytes;
+}
+
+// Of windows of a problem or of a plan.
+template <typename Windows>
+std::vector<int32_t> ordinals_of(const Windows& windows) {
+  std::vector<int32_t> ordinals;
+  for (const auto& window : windows) ordinals.push_back(window.ordinal);
+  return ordinals;
 }
 
 }  // namespace preserve::test

@@ -19,7 +19,7 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-const std::string kExplore = std::string(PRESERVE_BIN_DIR) + "/preserve-explore";
+const std::string kExplore = PRESERVE_BIN_DIR "/preserve-explore";
 
 class Explore : public testing::Test {
  protected:
@@ -86,25 +86,21 @@ TEST_F(Explore, RefusesBeforeAnyWork) {
   std::ofstream(recurrent)
       << R"({"model_type":"mamba","hidden_size":64,"num_hidden_layers":2,"state_size":16,)"
       << R"("conv_kernel":4,"vocab_size":100})";
-  for (const auto& [options, message] :
-       {std::pair(std::vector<std::string>{"--sweep", "l3=1MiB"}, "unknown key l3"),
-        std::pair(small({"--sweep", "tp=4"}), "tp= is given twice"),
-        std::pair(std::vector<std::string>{"--model", recurrent, "--device", "h100-sxm", "--tp",
-                                           "2", "--sweep", "context=1K,2K"},
-                  "recurrent has no attention"),
-        std::pair(std::vector<std::string>{"--model", "llama3-8b", "--device", "l40s",
-                                           "--collectives", "nccl", "--sweep", "allreduce=9us"},
-                  "--collectives changes nothing"),
-        std::pair(small({"-o", "e.txt"}), ".db, .csv or .json"),
-        std::pair(std::vector<std::string>{"--model", "no-such", "--device", "h100-sxm"},
-                  "no such file"),
-        std::pair(std::vector<std::string>{"--figure", "desing"}, "did you mean design"),
-        std::pair(std::vector<std::string>{"--model", "qwen2-7b", "--device", "h100-sxm", "--tp",
-                                           "8", "-o", "e.db"},
-                  "these do: 1, 2, 4"),
-        std::pair(std::vector<std::string>{"--model", "llama3-70b", "--device", "h100-sxm", "--tp",
-                                           "1", "-o", "e.db"},
-                  "no cell can be run")}) {
+  for (const auto& [options, message] : std::vector<std::pair<test::Words, const char*>>{
+           {{"--sweep", "l3=1MiB"}, "unknown key l3"},
+           {small({"--sweep", "tp=4"}), "tp= is given twice"},
+           {{"--model", recurrent, "--device", "h100-sxm", "--tp", "2", "--sweep", "context=1K,2K"},
+            "recurrent has no attention"},
+           {{"--model", "llama3-8b", "--device", "l40s", "--collectives", "nccl", "--sweep",
+             "allreduce=9us"},
+            "--collectives changes nothing"},
+           {small({"-o", "e.txt"}), ".db, .csv or .json"},
+           {{"--model", "no-such", "--device", "h100-sxm"}, "no such file"},
+           {{"--figure", "desing"}, "did you mean design"},
+           {{"--model", "qwen2-7b", "--device", "h100-sxm", "--tp", "8", "-o", "e.db"},
+            "these do: 1, 2, 4"},
+           {{"--model", "llama3-70b", "--device", "h100-sxm", "--tp", "1", "-o", "e.db"},
+            "no cell can be run"}}) {
     EXPECT_THAT(explore(options), test::exits(2, HasSubstr(message))) << message;
     EXPECT_FALSE(std::filesystem::exists(directory_ / "e.db"));
   }

@@ -58,6 +58,12 @@ TEST(LayerCycle, LeavesOutWholePeriods) {
 
 // --- one cell ------------------------------------------------------------------------------------
 
+ExploreCell done_cell(const ExplorePoint& point) {
+  ExploreCell cell = evaluate(point);
+  EXPECT_TRUE(cell.done()) << cell.reason;
+  return cell;
+}
+
 // A few layers stand for all: within 0.5 %, which is what the choice between almost equal plans
 // moves.
 TEST(ExplorePoint, OfAFewLayersIsThatOfAll) {
@@ -87,8 +93,7 @@ TEST(ExplorePoint, HasTheBytesOfThePaper) {
     paper.point.ranks = 1;
     paper.point.batch = 8;
     paper.point.memory_bytes = int64_t{1} << 40;
-    const ExploreCell cell = evaluate(paper.point);
-    ASSERT_TRUE(cell.done()) << cell.reason;
+    const ExploreCell cell = done_cell(paper.point);
     EXPECT_NEAR(static_cast<double>(cell.attention_weight_bytes) / 1e6, expected.attention_weights,
                 0.05);
     EXPECT_NEAR(static_cast<double>(cell.kv_bytes) / 1e6, expected.kv, 0.06);
@@ -154,8 +159,7 @@ TEST(ExploreProperty, NoPlanBeatsAllHotAndFlowIsNeverBehind) {
           paper.point.batch = batch;
           paper.point.context = context;
           paper.point.allreduce_ns = allreduce_ns;
-          const ExploreCell cell = evaluate(paper.point);
-          ASSERT_TRUE(cell.done()) << cell.reason;
+          const ExploreCell cell = done_cell(paper.point);
           EXPECT_LE(cell.all_hot_step_ns, cell.flow_step_ns * (1 + 1e-9));
           EXPECT_LE(cell.all_hot_step_ns, cell.bfs_step_ns * (1 + 1e-9));
           EXPECT_LE(cell.flow_step_ns, cell.bfs_step_ns);
@@ -169,12 +173,6 @@ TEST(ExploreProperty, NoPlanBeatsAllHotAndFlowIsNeverBehind) {
   }
   EXPECT_GT(most, 1.2) << "something was planned";
   EXPECT_GT(most_ahead, 1.02);
-}
-
-ExploreCell done_cell(const ExplorePoint& point) {
-  ExploreCell cell = evaluate(point);
-  EXPECT_TRUE(cell.done()) << cell.reason;
-  return cell;
 }
 
 double flow_speedup(const ExploreCell& cell) {
@@ -265,8 +263,7 @@ TEST(ExploreHardware, NetworksHaveLatencyAndBandwidth) {
   paper.point.allreduce_ns.reset();
   paper.point.network_latency_ns = 10'000;
   paper.point.network_bandwidth_bytes_per_s = 50e9;
-  const ExploreCell cell = evaluate(paper.point);
-  ASSERT_TRUE(cell.done()) << cell.reason;
+  const ExploreCell cell = done_cell(paper.point);
   // Message: batch 4 x hidden 4096 x 2 bytes, three halves of it over 50 GB/s.
   EXPECT_NEAR(cell.allreduce_ns, 10'000 + 4 * 4096 * 2 * 1.5 / 50, 1);
 }

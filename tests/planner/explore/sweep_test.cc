@@ -58,18 +58,22 @@ TEST(SweepKeys, RefuseWhatIsNone) {
 
 // --- sheets --------------------------------------------------------------------------------------
 
-Sweep sweep_of(std::initializer_list<const char*> axes) {
-  std::vector<SweepSheet> sheets{sheet_of("sweep", axes)};
-  for (SweepAxis& axis : sheets[0].axes) {
-    if (axis.key == SweepKey::model)
-      axis.words[0] = kExamples + "models/" + axis.words[0] + ".json";
-    if (axis.key == SweepKey::device) {
-      axis.words[0] = kExamples + "devices/" + axis.words[0] + ".json";
+// Models and devices are named as shipped files.
+Sweep sweep_of(std::vector<SweepSheet> sheets, bool whole_context = false) {
+  for (SweepSheet& sheet : sheets) {
+    for (SweepAxis& axis : sheet.axes) {
+      if (axis.key != SweepKey::model && axis.key != SweepKey::device) continue;
+      for (std::string& word : axis.words) {
+        word = axis.key == SweepKey::model ? test::model_file(word) : test::device_file(word);
+      }
     }
   }
   std::vector<std::string> warnings;
   SweepInputs inputs = load_inputs(sheets, "", warnings);
-  return {std::move(sheets), std::move(inputs), {}};
+  return {std::move(sheets), std::move(inputs), {.whole_context = whole_context}};
+}
+Sweep sweep_of(std::initializer_list<const char*> axes) {
+  return sweep_of(std::vector{sheet_of("sweep", axes)});
 }
 
 TEST(Sweep, NumbersCellsWithTheFirstAxisOutermost) {
@@ -124,18 +128,7 @@ TEST(Sweep, RefusesWhatCannotWorkBeforeAnyWork) {
 
 TEST(Figures, AllPassTheirOwnChecks) {
   for (const Figure& figure : figures()) {
-    std::vector<SweepSheet> sheets = figure.sheets();
-    for (SweepSheet& sheet : sheets) {
-      for (SweepAxis& axis : sheet.axes) {
-        const char* folder = axis.key == SweepKey::model ? "models/" : "devices/";
-        if (axis.key != SweepKey::model && axis.key != SweepKey::device) continue;
-        for (std::string& word : axis.words) word = kExamples + folder + word + ".json";
-      }
-    }
-    std::vector<std::string> warnings;
-    SweepInputs inputs = load_inputs(sheets, "", warnings);
-    const Sweep sweep(std::move(sheets), std::move(inputs),
-                      {.whole_context = figure.whole_context});
+    const Sweep sweep = sweep_of(figure.sheets(), figure.whole_context);
     EXPECT_NO_THROW(sweep.check(true)) << figure.name;
   }
   EXPECT_THAT([] { find_figure("footprnt"); }, fails_with("did you mean footprint"));
@@ -167,9 +160,10 @@ std::string csv(const ExploreResults& results) {
 
 bool run(ExploreResults& results, int threads,
          const std::function<ExploreCell(int64_t)>& evaluate = fake_cell,
-         const std::function<bool()>& stop = {}) {
+         const std::function<bool()>& stop = {}, int64_t round_ns = 0) {
   CellWork<ExploreRow> work;
   work.threads = threads;
+  work.round_ns = round_ns;
   work.evaluate = [&](int64_t id) { return explore_values(evaluate(id)); };
   work.record = [&](const ExploreRow& row) { results.record(row); };
   work.stop = stop;
@@ -229,14 +223,11 @@ TEST(ExploreRun, LosesNoFinishedCellWhenItIsKilled) {
   const pid_t child = fork();
   if (child == 0) {
     ExploreResults results(file, kIdentity, 100, false);
-    CellWork<ExploreRow> work;
-    work.round_ns = 3600 * 1'000'000'000LL;  // a round that does not end
-    work.evaluate = [&](int64_t id) {
+    const auto until_killed = [](int64_t id) {
       if (id == 42) _exit(0);  // as if killed: nothing is closed
-      return explore_values(fake_cell(id));
+      return fake_cell(id);
     };
-    work.record = [&](const ExploreRow& row) { results.record(row); };
-    run_cells(LoneRank(), results.missing(), work);
+    run(results, 1, until_killed, {}, 3600 * 1'000'000'000LL);  // a round that does not end
   }
   waitpid(child, nullptr, 0);
   int64_t there = 0;

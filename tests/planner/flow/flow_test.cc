@@ -9,7 +9,6 @@
 
 #include "tests/planner/flow/flow_oracle.h"
 #include "tests/planner/flow/random_flow.h"
-#include "tests/planner/flow/successive_paths.h"
 
 namespace preserve {
 namespace {

@@ -6,11 +6,11 @@
 // P - p, P the largest profit, and a bypass from source to sink at cost P takes every block that is
 // better not fetched. The origin feeds the source with exactly the total supply, so the maximum
 // flow is always that, and fetched and bypassed blocks compete for it.
-#include "tests/planner/flow/successive_paths.h"
-
 #include <algorithm>
 #include <boost/graph/adjacency_list.hpp>
 #include <boost/graph/successive_shortest_path_nonnegative_weights.hpp>
+
+#include "tests/planner/flow/flow_oracle.h"
 
 namespace preserve::test {
 

@@ -2,6 +2,7 @@
 // The closed loop against scripted machines: what it learns, what it chooses, that it ends.
 #include "planner/measure/closed_loop.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
@@ -40,18 +41,14 @@ DeviceModel cpu_device() {
   device.cache_budget_bytes = 14'000'000;
   device.memory_bandwidth_bytes_per_s = 25e9;
   device.slowdown_per_byte_ns = 0.001;
-  device.methods = {{.name = "load",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 20e9,
-                     .start_latency_ns = 600,
-                     .hit_read_bandwidth_bytes_per_s = 50e9,
-                     .chunk_bytes = 8192},
-                    {.name = "prefetcht1",
-                     .placement = "consumer",
-                     .bandwidth_bytes_per_s = 18e9,
-                     .start_latency_ns = 600,
-                     .hit_read_bandwidth_bytes_per_s = 48e9,
-                     .chunk_bytes = 8192}};
+  PrefetchMethod method = device.methods[0];
+  method.start_latency_ns = 600;
+  method.chunk_bytes = 8192;
+  device.methods = {method, method};
+  device.methods[0].bandwidth_bytes_per_s = 20e9;
+  device.methods[1].name = "prefetcht1";
+  device.methods[1].bandwidth_bytes_per_s = 18e9;
+  device.methods[1].hit_read_bandwidth_bytes_per_s = 48e9;
   return device;
 }
 
@@ -66,17 +63,8 @@ FoldedStep cpu_step(int64_t qkv_bytes = 3 << 19, int64_t kv_bytes = 1 << 20) {
 
 const PlanOptions kLinked{.problem = {.link_latency_ns = kLinkNs}};
 
-const Plan* find_plan(const Schedule& schedule, const std::function<bool(const Plan&)>& wanted) {
-  for (const Plan& plan : schedule.candidates) {
-    if (wanted(plan)) return &plan;
-  }
-  return nullptr;
-}
-
 std::string all_reasons(const Schedule& schedule) {
-  std::string text;
-  for (const std::string& reason : schedule.plan.reasons) text += reason + "\n";
-  return text;
+  return fmt::format("{}", fmt::join(schedule.plan.reasons, "\n"));
 }
 
 class ClosedLoopTest : public testing::Test {
@@ -139,8 +127,9 @@ TEST_F(ClosedLoopTest, AnotherMethodWinsWhereItIsBetter) {
   EXPECT_EQ(chosen.plan.verdict, PlanVerdict::prefetch);
   EXPECT_EQ(chosen.method.name, "prefetcht1");
   EXPECT_FALSE(chosen.plan.method);  // the schedule's own
-  const Plan* other = find_plan(chosen, [](const Plan& plan) { return plan.method.has_value(); });
-  ASSERT_NE(other, nullptr);
+  const auto other = std::find_if(chosen.candidates.begin(), chosen.candidates.end(),
+                                  [](const Plan& plan) { return plan.method.has_value(); });
+  ASSERT_NE(other, chosen.candidates.end());
   EXPECT_EQ(other->method->name, "load");
 }
 

@@ -32,9 +32,6 @@ class CorrectionTest : public testing::Test {
     step_.reader("sweep", 10'000'000, 1'000'000);
     window_ = step_.collective(10'000);
     reader_ = step_.reader("gate", 100'000, 10'000);
-    device_ = test::tiny_device(1 << 20);
-    device_.kind = "cpu";
-    device_.methods[0].placement = "consumer";
     device_.methods[0].hit_read_bandwidth_bytes_per_s = 40e9;
   }
 
@@ -59,7 +56,7 @@ class CorrectionTest : public testing::Test {
   }
 
   test::TinyStep step_;
-  DeviceModel device_;
+  DeviceModel device_ = test::core_device(1 << 20);
   int32_t window_ = 0, reader_ = 0;
 };
 
@@ -199,9 +196,7 @@ RC_GTEST_FIXTURE_PROP(CorrectionTest, GoTowardTheTruth, ()) {
   RC_ASSERT(gap_after <= 0.2 * gap_before + 0.02 * saved_per_byte(world.truth) + 1e-9);
 }
 
-IssueMethod gpu_method() {
-  return {"bulk_l2", "spare", 16384, 16, "normal", "after"};
-}
+const IssueMethod kGpuMethod{"bulk_l2", "spare", 16384, 16, "normal", "after"};
 
 TEST(IssueVariants, OfAGpuPlan) {
   DeviceModel device = test::tiny_device(1 << 20);
@@ -215,11 +210,11 @@ TEST(IssueVariants, OfAGpuPlan) {
     other.name = "other" + std::to_string(i);
     device.methods.push_back(other);
   }
-  const std::vector<IssueVariant> variants = issue_variants(device, gpu_method());
+  const std::vector<IssueVariant> variants = issue_variants(device, kGpuMethod);
   EXPECT_THAT(variants, SizeIs(kMostVariants));
   std::vector<std::string> described;
   for (const IssueVariant& variant : variants) {
-    EXPECT_NE(variant.method, gpu_method());
+    EXPECT_NE(variant.method, kGpuMethod);
     EXPECT_FALSE(variant.why.empty());
     described.push_back(describe(variant.method));
   }
@@ -258,9 +253,7 @@ TEST(IssueVariants, AtTheirLimitsAreNotTheSameAgain) {
 }
 
 TEST(IssueVariants, OfACpuPlanAreOtherMethods) {
-  DeviceModel device = test::tiny_device(1 << 20);
-  device.kind = "cpu";
-  device.methods[0].placement = "consumer";
+  DeviceModel device = test::core_device(1 << 20);
   PrefetchMethod spare = device.methods[0];
   spare.placement = "spare";
   device.methods.push_back(spare);

@@ -7,17 +7,18 @@
 
 #include <fstream>
 
-#include "common/error.h"
 #include "common/output_file.h"
 #include "db/replay_result.h"
 #include "planner/problem/problem.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/tiny_step.h"
+#include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
 
+using test::fails_with;
 using testing::HasSubstr;
 
 class LearnedTest : public testing::Test {
@@ -26,9 +27,6 @@ class LearnedTest : public testing::Test {
     step_.reader("sweep", 10'000'000, 1'000'000);
     step_.collective(10'000);
     step_.reader("gate", 100'000, 10'000);
-    device_ = test::tiny_device(1 << 20);
-    device_.kind = "cpu";
-    device_.methods[0].placement = "consumer";
     device_.methods[0].hit_read_bandwidth_bytes_per_s = 40e9;
     device_.methods.insert(device_.methods.begin(), device_.methods[0]);
     device_.methods[0].name = "another";
@@ -62,7 +60,7 @@ class LearnedTest : public testing::Test {
   std::filesystem::path file(const std::string& name) const { return directory_.path() / name; }
 
   test::TinyStep step_;
-  DeviceModel device_;
+  DeviceModel device_ = test::core_device(1 << 20);
   PlanOptions options_;
   ReplayResult result_;
   std::string kind_ = kApplied;
@@ -101,17 +99,14 @@ TEST_F(LearnedTest, TooFewPairsTeachNothing) {
 
 TEST_F(LearnedTest, WhatIsNotWhatItWasIsRefused) {
   const Schedule schedule = planned();
-  const auto refusal = [](const char* text) {
-    return testing::ThrowsMessage<Error>(HasSubstr(text));
-  };
   changed_ = true;
-  EXPECT_THAT([&] { learn(schedule); }, refusal("has changed"));
+  EXPECT_THAT([&] { learn(schedule); }, fails_with("has changed"));
   changed_ = false;
   kind_ = kReplayed;
-  EXPECT_THAT([&] { learn(schedule); }, refusal("expected an apply.db"));
+  EXPECT_THAT([&] { learn(schedule); }, fails_with("expected an apply.db"));
   kind_ = kApplied;
   step_.reader("more", 1000, 1000);
-  EXPECT_THAT([&] { learn(schedule); }, refusal("the same trace"));
+  EXPECT_THAT([&] { learn(schedule); }, fails_with("the same trace"));
 }
 
 }  // namespace

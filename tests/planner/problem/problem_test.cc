@@ -6,32 +6,27 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 
-#include "common/error.h"
 #include "planner/problem/read_gain.h"
 #include "planner/problem/recorded_memory.h"
-#include "tests/planner/synthetic_step.h"
 #include "tests/planner/tiny_step.h"
+#include "tests/support/errors.h"
 
 namespace preserve {
 namespace {
 
+using test::core_device;
+using test::fails_with;
 using test::kSavedPerByteNs;
+using test::ordinals_of;
 using test::tiny_device;
 using test::TinyStep;
 using testing::HasSubstr;
 
 constexpr int64_t kKiB = 1024;
 constexpr int64_t kMiB = 1024 * kKiB;
-
-// Prefetches by the core that computes, so nothing arrives after a window.
-DeviceModel core_device(int64_t budget_bytes) {
-  DeviceModel device = tiny_device(budget_bytes);
-  device.kind = "cpu";
-  device.methods[0].placement = "consumer";
-  return device;
-}
 
 // reader(64 KiB, 10 us), allreduce(5 us), reader(64 KiB, 10 us)
 FoldedStep two_readers() {
@@ -40,16 +35,6 @@ FoldedStep two_readers() {
   step.collective(5'000);
   step.reader("b", 64 * kKiB, 10'000);
   return *step;
-}
-
-std::string problem_error(const FoldedStep& step, const DeviceModel& device,
-                          const ProblemOptions& options = {}) {
-  try {
-    build_problem(step, device, options);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "accepted";
 }
 
 TEST(Problem, WindowsAreTheTimeAfterStartAndJitter) {
@@ -66,9 +51,9 @@ TEST(Problem, ACoreFetchesOnlyWhileItWaits) {
   FoldedStep step = two_readers();
   step.ops[1].work_ns = 3'000;
   const auto usable_ns = [&](const DeviceModel& device, int64_t link_latency_ns) {
-    ProblemOptions options;
-    options.link_latency_ns = link_latency_ns;
-    return build_problem(step, device, options).windows.at(0).usable_ns;
+    return build_problem(step, device, {.link_latency_ns = link_latency_ns})
+        .windows.at(0)
+        .usable_ns;
   };
   DeviceModel device = core_device(100 * kKiB);
   EXPECT_EQ(usable_ns(device, 0), 5'000 - 3'000 - 100);
@@ -92,13 +77,12 @@ TEST(Problem, WorkBesideACollectiveShortensItsWindow) {
   FoldedStep step = two_readers();
   // Two more operators, overlapping each other, cover 3 of the collective's 5 us on another stream.
   for (const double start : {11'000.0, 12'000.0}) {
-    StepOp op;
+    StepOp& op = *step.ops.emplace(step.ops.end() - 1);
     op.name = "concurrent";
     op.kind = OpKind::compute;
     op.stream = 1;
     op.start_ns = start;
     op.dur_ns = 2'000;
-    step.ops.insert(step.ops.end() - 1, op);
   }
   step.streams = {1, 2};
   for (size_t i = 0; i < step.ops.size(); ++i) step.ops[i].ordinal = static_cast<int32_t>(i);
@@ -227,17 +211,29 @@ TEST(Problem, OnlyReadOnlyWeightsAndOldKvTravel) {
   EXPECT_EQ(problem.notes.unnamed_bytes, 64 * kKiB);
 }
 
-TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
+// reader(200 KiB, 30 us), allreduce(5 us), reader(100 KiB, 15 us)
+TinyStep busy_around_a_collective() {
   TinyStep steps;
   steps.reader("w", 200 * kKiB, 30'000);
   steps.collective(5'000);
   steps.reader("v", 100 * kKiB, 15'000);
+  return steps;
+}
+
+// Whose stream leaves 2 of 10 bytes/ns.
+DeviceModel device_with_slow_stream() {
+  DeviceModel device = tiny_device(150 * kKiB);
+  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  return device;
+}
+
+TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
+  TinyStep steps = busy_around_a_collective();
   steps.reader("norm", 4 * kKiB, 5'000);         // 0.8 of 10 bytes/ns: idle
   steps.add(OpKind::compute, "unknown", 5'000);  // no bytes recorded: unknown
   const FoldedStep step = *steps;
   const ProblemOptions options{.windows = WindowsMode::idle};
-  DeviceModel device = tiny_device(150 * kKiB);
-  device.methods[0].bandwidth_bytes_per_s = 8e9;  // leaves 2 bytes/ns
+  DeviceModel device = device_with_slow_stream();
   const PlanProblem problem = build_problem(step, device, options);
   ASSERT_EQ(problem.windows.size(), 2u);
   EXPECT_EQ(problem.windows[1].ordinal, 3);
@@ -250,15 +246,11 @@ TEST(Problem, IdleWindowsNeedKnownLowTraffic) {
 }
 
 TEST(Problem, OperatorsThatAreSlowedCostAndLastLonger) {
-  TinyStep steps;
-  steps.reader("w", 200 * kKiB, 30'000);
-  steps.collective(5'000);
-  steps.reader("v", 100 * kKiB, 15'000);
+  TinyStep steps = busy_around_a_collective();
   const int32_t norm = steps.reader("norm", 4 * kKiB, 5'000);
   const int32_t next = steps.reader("norm2", 4 * kKiB, 5'000);
   steps.reader("u", 500 * kKiB, 51'200);  // at the memory's rate
-  DeviceModel device = tiny_device(150 * kKiB);
-  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  DeviceModel device = device_with_slow_stream();
   OperatorSlowdowns& slowdowns = device.methods[0].operator_slowdown_per_byte_ns;
   slowdowns[OperatorClass::small] = 0.025;  // a fifth of the time: a quarter more arrives
   slowdowns[OperatorClass::product] = 0.01;
@@ -280,22 +272,14 @@ TEST(Problem, OperatorsThatAreSlowedCostAndLastLonger) {
 }
 
 TEST(Problem, WindowsAreIdleWhereEverySlowdownBesideIsKnown) {
-  TinyStep steps;
-  steps.reader("w", 200 * kKiB, 30'000);
-  steps.collective(5'000);
-  steps.reader("v", 100 * kKiB, 15'000);
+  TinyStep steps = busy_around_a_collective();
   const int32_t first = steps.reader("norm", 4 * kKiB, 5'000);
   steps.reader("u", 100 * kKiB, 10'240);  // a product, at the memory's rate
   const int32_t second = steps.reader("norm2", 4 * kKiB, 5'000);
   steps.add(OpKind::compute, "unknown", 5'000);  // where the stream ends
-  DeviceModel device = tiny_device(150 * kKiB);
-  device.methods[0].bandwidth_bytes_per_s = 8e9;
+  DeviceModel device = device_with_slow_stream();
   const auto windows = [&](WindowsMode mode) {
-    std::vector<int32_t> ordinals;
-    for (const Window& window : build_problem(*steps, device, {.windows = mode}).windows) {
-      ordinals.push_back(window.ordinal);
-    }
-    return ordinals;
+    return ordinals_of(build_problem(*steps, device, {.windows = mode}).windows);
   };
   using Ordinals = std::vector<int32_t>;
   const ProblemOptions automatic;
@@ -326,9 +310,8 @@ TEST(Problem, TheStreamGoesOnBehindTheWindowWhereMemoryIsIdle) {
   steps.reader("norm2", 4 * kKiB, 5'000);
   steps.reader("v", 400 * kKiB, 40'960);   // at the memory's rate: during it a byte costs 0.1 ns
   steps.reader("norm3", 4 * kKiB, 5'000);  // quiet again, but only v leads there
-  DeviceModel device = tiny_device(150 * kKiB);
+  DeviceModel device = device_with_slow_stream();
   device.slowdown_per_byte_ns = 0.01;
-  device.methods[0].bandwidth_bytes_per_s = 8e9;
   PlanProblem problem = build_problem(*steps, device, {});
   ASSERT_EQ(problem.windows.size(), 1u);
   EXPECT_EQ(problem.supply_op, (std::vector<int32_t>{1, 2, 3}));
@@ -369,28 +352,30 @@ TEST(Problem, NothingArrivesBehindTheEndOfTheStep) {
 }
 
 TEST(Problem, RefusesTracesThatCannotBePlanned) {
-  const DeviceModel device = tiny_device(100 * kKiB);
-  FoldedStep step = two_readers();
-  step.ops[1].kind = OpKind::other;
-  EXPECT_THAT(problem_error(step, device), HasSubstr("no collective"));
-  step = two_readers();
-  for (StepTensor& tensor : step.tensors) tensor.role = TensorRole::activation;
-  EXPECT_THAT(problem_error(step, device), HasSubstr("NVTX memory regions"));
-  step = two_readers();
-  step.ops[0].dur_ns = -1;
-  EXPECT_THAT(problem_error(step, device), HasSubstr("operator 0 (a)"));
-  step.ops[0].dur_ns = std::numeric_limits<double>::quiet_NaN();
-  EXPECT_THAT(problem_error(step, device), HasSubstr("operator 0 (a)"));
-  step = two_readers();
-  std::swap(step.ops[0], step.ops[2]);
-  EXPECT_THAT(problem_error(step, device), HasSubstr("out of order"));
-  step = two_readers();
-  step.ops[0].accesses[0].tensor = 99;
-  EXPECT_THAT(problem_error(step, device), HasSubstr("impossible access"));
-  step = two_readers();
-  step.ops[0].accesses[0].bytes = std::numeric_limits<int64_t>::max();
-  step.ops[0].accesses.push_back(step.ops[0].accesses[0]);
-  EXPECT_THAT(problem_error(step, device), HasSubstr("bytes of an operator"));
+  const auto with = [](const std::function<void(FoldedStep&)>& spoil) {
+    FoldedStep step = two_readers();
+    spoil(step);
+    return [step] { build_problem(step, tiny_device(100 * kKiB), {}); };
+  };
+  EXPECT_THAT(with([](FoldedStep& s) { s.ops[1].kind = OpKind::other; }),
+              fails_with("no collective"));
+  EXPECT_THAT(with([](FoldedStep& s) {
+                for (StepTensor& tensor : s.tensors) tensor.role = TensorRole::activation;
+              }),
+              fails_with("NVTX memory regions"));
+  for (const double dur_ns : {-1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_THAT(with([&](FoldedStep& s) { s.ops[0].dur_ns = dur_ns; }),
+                fails_with("operator 0 (a)"));
+  }
+  EXPECT_THAT(with([](FoldedStep& s) { std::swap(s.ops[0], s.ops[2]); }),
+              fails_with("out of order"));
+  EXPECT_THAT(with([](FoldedStep& s) { s.ops[0].accesses[0].tensor = 99; }),
+              fails_with("impossible access"));
+  EXPECT_THAT(with([](FoldedStep& s) {
+                s.ops[0].accesses[0].bytes = std::numeric_limits<int64_t>::max();
+                s.ops[0].accesses.push_back(s.ops[0].accesses[0]);
+              }),
+              fails_with("bytes of an operator"));
 }
 
 TEST(Problem, CountsWhatIsOddButUsable) {
@@ -406,15 +391,14 @@ TEST(Problem, CountsWhatIsOddButUsable) {
 }
 
 TEST(Problem, RefusesImpossibleBudgets) {
-  const FoldedStep step = two_readers();
-  const DeviceModel device = tiny_device(100 * kKiB);
-  const auto with_budget = [&](int64_t bytes) {
-    return problem_error(step, device, {.budget_bytes = bytes});
+  const auto with_budget = [](int64_t bytes) {
+    return
+        [bytes] { build_problem(two_readers(), tiny_device(100 * kKiB), {.budget_bytes = bytes}); };
   };
-  EXPECT_THAT(with_budget(0), HasSubstr("budget of zero"));
-  EXPECT_THAT(with_budget(101 * kKiB), HasSubstr("more than the cache"));
-  EXPECT_THAT(with_budget(100), HasSubstr("smallest slice"));
-  EXPECT_EQ(with_budget(50 * kKiB), "accepted");
+  EXPECT_THAT(with_budget(0), fails_with("budget of zero"));
+  EXPECT_THAT(with_budget(101 * kKiB), fails_with("more than the cache"));
+  EXPECT_THAT(with_budget(100), fails_with("smallest slice"));
+  EXPECT_NO_THROW(with_budget(50 * kKiB)());
 }
 
 // By bytes half of what is read comes at 8 or less, half at 8 GB/s or more.

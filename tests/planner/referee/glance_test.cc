@@ -23,12 +23,11 @@ struct ForNextStep {
 
   PrefetchOrders fetch(Referee& referee, int32_t consumer, int64_t bytes) const {
     Plan plan;
-    prefetch(plan, *step_, window, consumer, bytes);
+    prefetch(plan, *step, window, consumer, bytes);
     return referee.orders_of(plan);
   }
 
   TinyStep step;
-  FoldedStep* step_ = &*step;
   int32_t window = 0;
   DeviceModel device = tiny_device(150'000);
 };

@@ -92,9 +92,7 @@ Plan any_plan(const FoldedStep& step) {
 }
 
 Case any_case() {
-  Case c;
-  c.step = any_step();
-  c.device = any_device();
+  Case c{any_step(), any_device(), {}};
   c.plan = any_plan(c.step);
   return c;
 }

@@ -9,7 +9,7 @@
 #include <limits>
 
 #include "common/error.h"
-#include "tests/planner/tiny_step.h"
+#include "tests/planner/referee/simulated.h"
 #include "tests/support/errors.h"
 #include "tests/support/synthetic_trace.h"
 
@@ -17,7 +17,7 @@ namespace preserve {
 namespace {
 
 using test::kSavedPerByteNs;
-using test::prefetch;
+using test::Simulated;
 using test::tiny_device;
 using test::TinyStep;
 using testing::HasSubstr;
@@ -27,17 +27,23 @@ auto refused(const char* text) {
 }
 
 // allreduce 10 us, then a reader of 200 kB that needs 20 us at memory speed plus 1 us.
-struct OneWindow {
-  TinyStep step;
-  int32_t window = step.collective(10'000);
-  int32_t consumer = step.reader("gemm", 200'000, 21'000);
-  DeviceModel device = tiny_device(150'000);
-  Plan plan;
+struct OneWindow : Simulated {
+  OneWindow() : Simulated(150'000) {}
+  int32_t window = collective(10'000);
+  int32_t consumer = reader("gemm", 200'000, 21'000);
+};
+
+// As above, and a reader of 100 kB without other costs between the two.
+struct WithBetween : Simulated {
+  using Simulated::Simulated;
+  int32_t window = collective(10'000);
+  int32_t between = reader("between", 100'000, 10'000);
+  int32_t consumer = reader("gemm", 200'000, 20'000);
 };
 
 TEST(Simulator, EmptyPlanIsTheRecordedStep) {
   OneWindow c;
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  const SimulationResult result = c.run();
   EXPECT_DOUBLE_EQ(result.baseline_step_ns, 31'000);
   EXPECT_DOUBLE_EQ(result.step_ns, 31'000);
   EXPECT_DOUBLE_EQ(result.all_hot_step_ns, 31'000 - 200'000 * kSavedPerByteNs);
@@ -49,8 +55,8 @@ TEST(Simulator, EmptyPlanIsTheRecordedStep) {
 
 TEST(Simulator, BytesThatArriveInTimeSaveTheDifferenceOfBandwidths) {
   OneWindow c;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);  // there after 100 + 9000 ns
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  c.prefetch(c.window, c.consumer, 90'000);  // there after 100 + 9000 ns
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.step_ns, 31'000 - 90'000 * kSavedPerByteNs, 1e-6);
   ASSERT_EQ(result.prefetches.size(), 1u);
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 90'000, 1e-6);
@@ -64,48 +70,42 @@ TEST(Simulator, ACoreFetchesOnlyWhileItWaits) {
   OneWindow c;
   c.device.kind = "cpu";
   c.device.methods[0].placement = "consumer";
-  (*c.step).ops[0].work_ns = 4'000;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);  // 59'000 are there after 5'900 ns
-  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).prefetches.at(0).arrived_bytes, 59'000, 1);
+  c->ops[0].work_ns = 4'000;
+  c.prefetch(c.window, c.consumer, 90'000);  // 59'000 are there after 5'900 ns
+  EXPECT_NEAR(c.run().prefetches.at(0).arrived_bytes, 59'000, 1);
   c.device.methods[0].placement = "spare";
-  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).prefetches.at(0).arrived_bytes, 90'000, 1);
+  EXPECT_NEAR(c.run().prefetches.at(0).arrived_bytes, 90'000, 1);
 }
 
 TEST(Simulator, LateBytesGainNothingAndAreFetchedOnce) {
   OneWindow c;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 150'000);  // 99'000 are there when it starts
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  c.prefetch(c.window, c.consumer, 150'000);  // 99'000 are there when it starts
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000, 1);
   EXPECT_NEAR(result.prefetches[0].late_bytes, 51'000, 1);
   EXPECT_NEAR(result.step_ns, 31'000 - 99'000 * kSavedPerByteNs, 0.1);
 }
 
 TEST(Simulator, PrefetchStillUnderWayCompetesWithTheOperatorInBetween) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  step.reader("between", 100'000, 10'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  step.reader("after", 100'000, 10'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 140'000);
+  WithBetween c(250'000);
+  c.reader("after", 100'000, 10'000);
+  c.prefetch(c.window, c.consumer, 140'000);
   // 41'000 bytes are left at 10 us; shared evenly they need 8.2 us, in which "between" gets as
   // many. Its other 59'000 bytes then take 5.9 us.
-  const SimulationResult result = simulate(*step, tiny_device(250'000), plan);
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.ops[1].dur_ns, 14'100, 1e-3);
   EXPECT_NEAR(result.ops[2].dur_ns, 20'000 - 140'000 * kSavedPerByteNs, 1e-3);
   EXPECT_NEAR(result.step_ns, 10'000 + 14'100 + 9'500 + 10'000, 1e-3);
 }
 
 TEST(Simulator, AnOperatorThatLeavesBandwidthFreeIsNotSlowed) {
-  TinyStep step;
-  const int32_t window = step.collective(1'000);
-  step.reader("between", 40'000, 10'000);  // 4 of 10 bytes/ns
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  DeviceModel device = tiny_device(150'000);
-  device.methods[0].bandwidth_bytes_per_s = 6e9;
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 60'000);
-  const SimulationResult result = simulate(*step, device, plan);
+  Simulated c(150'000);
+  const int32_t window = c.collective(1'000);
+  c.reader("between", 40'000, 10'000);  // 4 of 10 bytes/ns
+  const int32_t consumer = c.reader("gemm", 200'000, 20'000);
+  c.device.methods[0].bandwidth_bytes_per_s = 6e9;
+  c.prefetch(window, consumer, 60'000);
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.ops[1].dur_ns, 10'000, 1e-3);
   EXPECT_NEAR(result.ops[2].dur_ns, 20'000 - 60'000 * kSavedPerByteNs, 1e-3);
 }
@@ -113,8 +113,8 @@ TEST(Simulator, AnOperatorThatLeavesBandwidthFreeIsNotSlowed) {
 TEST(Simulator, TrafficLengthensTheCollective) {
   OneWindow c;
   c.device.slowdown_per_byte_ns = 0.02;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  c.prefetch(c.window, c.consumer, 90'000);
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.ops[0].dur_ns, 10'000 + 90'000 * 0.02, 1e-3);
   EXPECT_NEAR(result.collective_slowdown_ns, 1'800, 1e-3);
   EXPECT_NEAR(result.step_ns, 31'000 + 1'800 - 90'000 * kSavedPerByteNs, 1e-3);
@@ -123,19 +123,14 @@ TEST(Simulator, TrafficLengthensTheCollective) {
 TEST(Simulator, TrafficThatCostsMoreThanItTakesStillEnds) {
   OneWindow c;
   c.device.slowdown_per_byte_ns = 0.5;  // 5 ns of collective per ns of prefetching
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
-  EXPECT_NEAR(result.ops[0].dur_ns, 10'000 + 90'000 * 0.5, 1e-3);
+  c.prefetch(c.window, c.consumer, 90'000);
+  EXPECT_NEAR(c.run().ops[0].dur_ns, 10'000 + 90'000 * 0.5, 1e-3);
 }
 
 TEST(Simulator, TrafficInBetweenEvicts) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  step.reader("between", 100'000, 10'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 90'000);
-  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+  WithBetween c(150'000);
+  c.prefetch(c.window, c.consumer, 90'000);
+  const SimulationResult result = c.run();
   EXPECT_DOUBLE_EQ(result.step_ns, 40'000) << "190'000 bytes since, 150'000 are kept";
   EXPECT_NEAR(result.evicted_bytes, 90'000, 1);
   EXPECT_DOUBLE_EQ(result.prefetches[0].saved_ns, 0);
@@ -145,66 +140,56 @@ TEST(Simulator, TrafficInBetweenEvicts) {
 // is used after what waits: that is older by both.
 TEST(Simulator, ReadingWhatWasFetchedFirstAgesWhatWaits) {
   for (const int64_t others : {0, 10'000}) {
-    TinyStep step;
-    const int32_t window = step.collective(20'000);
-    const int32_t first = step.reader("first", 60'000, 6'000);
-    step.reader("others", others, 1'000);
-    const int32_t second = step.reader("second", 200'000, 20'000);
-    Plan plan;
-    prefetch(plan, *step, window, first, 60'000);
-    prefetch(plan, *step, window, second, 90'000);
-    const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+    Simulated c(150'000);
+    const int32_t window = c.collective(20'000);
+    const int32_t first = c.reader("first", 60'000, 6'000);
+    c.reader("others", others, 1'000);
+    const int32_t second = c.reader("second", 200'000, 20'000);
+    c.prefetch(window, first, 60'000);
+    c.prefetch(window, second, 90'000);
+    const SimulationResult result = c.run();
     EXPECT_NEAR(result.prefetches[0].hit_bytes, 60'000, 1);
     EXPECT_NEAR(result.prefetches[1].evicted_bytes, others == 0 ? 0 : 90'000, 1);
   }
 }
 
 TEST(Simulator, WhatWasFetchedLaterAndReadFirstAgesNothingTwice) {
-  TinyStep step;
-  const int32_t early = step.collective(20'000), late = step.collective(20'000);
-  const int32_t first = step.reader("first", 60'000, 21'000);
-  const int32_t second = step.reader("second", 90'000, 21'000);
-  Plan plan;
-  prefetch(plan, *step, early, second, 90'000);
-  prefetch(plan, *step, late, first, 60'000);
-  const SimulationResult result = simulate(*step, tiny_device(151'000), plan);
-  EXPECT_NEAR(result.ops[3].hit_bytes, 90'000, 1);
+  Simulated c(151'000);
+  const int32_t early = c.collective(20'000), late = c.collective(20'000);
+  const int32_t first = c.reader("first", 60'000, 21'000);
+  const int32_t second = c.reader("second", 90'000, 21'000);
+  c.prefetch(early, second, 90'000);
+  c.prefetch(late, first, 60'000);
+  EXPECT_NEAR(c.run().ops[3].hit_bytes, 90'000, 1);
 }
 
 TEST(Simulator, ACacheThatKeepsAShareForEverIsWarmInTheRecordedStepToo) {
-  TinyStep step;
-  step.collective(20'000);
-  step.reader("small", 100'000, 10'000);
-  step.reader("large", 400'000, 40'000);
-  DeviceModel device = tiny_device(150'000);
-  device.survival = {{100'000, 1}, {150'000, 0.5}, {200'000, 0.2}};
-  EXPECT_NEAR(simulate(*step, device, {}).step_ns, 70'000, 1e-6);
+  Simulated c(150'000);
+  c.collective(20'000);
+  c.reader("small", 100'000, 10'000);
+  c.reader("large", 400'000, 40'000);
+  c.device.survival = {{100'000, 1}, {150'000, 0.5}, {200'000, 0.2}};
+  EXPECT_NEAR(c.run().step_ns, 70'000, 1e-6);
 }
 
 TEST(Simulator, TheSurvivalCurveDecidesHowMuchIsLeft) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  step.reader("between", 100'000, 10'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  DeviceModel device = tiny_device(150'000);
-  device.survival = {{100'000, 1.0}, {250'000, 0.0}};
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 90'000);
-  const SimulationResult result = simulate(*step, device, plan);
+  WithBetween c(150'000);
+  c.device.survival = {{100'000, 1.0}, {250'000, 0.0}};
+  c.prefetch(c.window, c.consumer, 90'000);
+  const SimulationResult result = c.run();
   // 190'000 bytes later; where a stream of its own fetches, it may have been a tenth more.
   const double share = (250'000.0 - 1.1 * 190'000.0) / 150'000.0;
   EXPECT_NEAR(result.prefetches[0].hit_bytes, 90'000 * share, 1);
   EXPECT_NEAR(result.step_ns, 40'000 - 90'000 * share * kSavedPerByteNs, 1);
-  device.kind = "cpu";
-  EXPECT_NEAR(simulate(*step, device, plan).prefetches[0].hit_bytes,
-              90'000 * (250'000.0 - 190'000.0) / 150'000.0, 1);
+  c.device.kind = "cpu";
+  EXPECT_NEAR(c.run().prefetches[0].hit_bytes, 90'000 * (250'000.0 - 190'000.0) / 150'000.0, 1);
 }
 
 TEST(Simulator, BytesThatSurviveFromTheLastStepAreNoGain) {
   OneWindow c;
   c.device = tiny_device(1'000'000);  // everything stays
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
-  const SimulationResult result = simulate(*c.step, c.device, c.plan);
+  c.prefetch(c.window, c.consumer, 90'000);
+  const SimulationResult result = c.run();
   EXPECT_DOUBLE_EQ(result.step_ns, 31'000);
   EXPECT_NEAR(result.redundant_bytes, 90'000, 1);
   EXPECT_NEAR(result.ops[1].baseline_hit_bytes, 200'000, 1);
@@ -212,124 +197,110 @@ TEST(Simulator, BytesThatSurviveFromTheLastStepAreNoGain) {
 }
 
 TEST(Simulator, TheLastWindowPrefetchesForTheNextStep) {
-  TinyStep step;
-  const int32_t consumer = step.reader("gemm", 200'000, 21'000);
-  const int32_t window = step.collective(10'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 90'000);
-  EXPECT_TRUE(plan.windows[0].prefetches[0].next_step);
-  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
-  EXPECT_NEAR(result.step_ns, 31'000 - 90'000 * kSavedPerByteNs, 1e-6);
+  Simulated c(150'000);
+  const int32_t consumer = c.reader("gemm", 200'000, 21'000);
+  const int32_t window = c.collective(10'000);
+  c.prefetch(window, consumer, 90'000);
+  EXPECT_TRUE(c.plan.windows[0].prefetches[0].next_step);
+  EXPECT_NEAR(c.run().step_ns, 31'000 - 90'000 * kSavedPerByteNs, 1e-6);
 }
 
 TEST(Simulator, WindowsShareOneStreamInOrder) {
-  TinyStep step;
-  const int32_t first = step.collective(10'000);
-  const int32_t second = step.collective(10'000);
-  const int32_t consumer = step.reader("gemm", 400'000, 40'000);
-  Plan plan;
-  prefetch(plan, *step, first, consumer, 150'000);
-  prefetch(plan, *step, second, consumer, 60'000, 150'000);
+  Simulated c(390'000);
+  const int32_t first = c.collective(10'000);
+  const int32_t second = c.collective(10'000);
+  const int32_t consumer = c.reader("gemm", 400'000, 40'000);
+  c.prefetch(first, consumer, 150'000);
+  c.prefetch(second, consumer, 60'000, 150'000);
   // The stream is busy from 100 ns to the consumer at 20'000 ns: 199'000 bytes, of which 49'000 are
   // the second window's.
-  const SimulationResult result = simulate(*step, tiny_device(390'000), plan);
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 150'000, 1);
   EXPECT_NEAR(result.prefetches[1].arrived_bytes, 49'000, 1);
 }
 
 TEST(Simulator, AKernelGoesOnBehindItsWindowAndACoreDoesNot) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  step.reader("norm", 10, 5'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  DeviceModel device = tiny_device(180'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 150'000);
-  EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 149'000, 20);
-  device.kind = "cpu";
-  EXPECT_NEAR(simulate(*step, device, plan).arrived_bytes, 99'000, 1);
+  Simulated c(180'000);
+  const int32_t window = c.collective(10'000);
+  c.reader("norm", 10, 5'000);
+  const int32_t consumer = c.reader("gemm", 200'000, 20'000);
+  c.prefetch(window, consumer, 150'000);
+  EXPECT_NEAR(c.run().arrived_bytes, 149'000, 20);
+  c.device.kind = "cpu";
+  EXPECT_NEAR(c.run().arrived_bytes, 99'000, 1);
 }
 
 // 99'000 of its 200'000 bytes are there when the first reader starts; the rest both fetch together.
 TEST(Simulator, AStreamGetsToTheNextPrefetchWhenTheRestIsMovedOrTheConsumerIsDone) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  const int32_t first = step.reader("gate", 200'000, 20'000);
-  const int32_t second = step.reader("down", 100'000, 10'000, 1'000);
-  Plan plan;
-  prefetch(plan, *step, window, first, 200'000);
-  prefetch(plan, *step, window, second, 100'000);
-  DeviceModel device = tiny_device(150'000);
-  SimulationResult result = simulate(*step, device, plan);
+  Simulated c(150'000);
+  const int32_t window = c.collective(10'000);
+  const int32_t first = c.reader("gate", 200'000, 20'000);
+  const int32_t second = c.reader("down", 100'000, 10'000, 1'000);
+  c.prefetch(window, first, 200'000);
+  c.prefetch(window, second, 100'000);
+  SimulationResult result = c.run();
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 99'000, 1);
   // After 10'100 ns they share the memory in what would have been the last 2'475 ns of "gate".
   EXPECT_NEAR(result.ops[1].dur_ns, 20'000 - 99'000 * kSavedPerByteNs + 2'475, 1);
   EXPECT_NEAR(result.prefetches[1].arrived_bytes, 10 * (2'475 + 1'000), 1);
-  device.methods[0].bandwidth_bytes_per_s /= 2;  // the rest would take 30 us
-  result = simulate(*step, device, plan);
+  c.device.methods[0].bandwidth_bytes_per_s /= 2;  // the rest would take 30 us
+  result = c.run();
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 49'500, 1);
   EXPECT_NEAR(result.prefetches[1].arrived_bytes, 5 * 1'000, 1);
 }
 
 TEST(Simulator, TheNextStepWaitsForWhatTheLastOneFetches) {
-  TinyStep step;
-  const int32_t consumer = step.reader("gate", 200'000, 20'000);
-  const int32_t window = step.collective(1'000);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 50'000);
-  DeviceModel device = tiny_device(150'000);
+  Simulated c(150'000);
+  const int32_t consumer = c.reader("gate", 200'000, 20'000);
+  const int32_t window = c.collective(1'000);
+  c.prefetch(window, consumer, 50'000);
   const double saved_ns = 50'000 * kSavedPerByteNs;
-  EXPECT_NEAR(simulate(*step, device, plan).step_ns, 20'000 - saved_ns + 100 + 5'000, 1);
-  device.kind = "cpu";
-  EXPECT_NEAR(simulate(*step, device, plan).step_ns, 21'000 - 9'000 * kSavedPerByteNs, 1);
+  EXPECT_NEAR(c.run().step_ns, 20'000 - saved_ns + 100 + 5'000, 1);
+  c.device.kind = "cpu";
+  EXPECT_NEAR(c.run().step_ns, 21'000 - 9'000 * kSavedPerByteNs, 1);
 }
 
 TEST(Simulator, NoOperatorGetsShorterThanItsFloor) {
   OneWindow c;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 90'000);
-  c.step->ops[1].floor_ns = 19'000;  // its arithmetic
-  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).step_ns, 29'000, 1e-6);
-  c.step->ops[1].floor_ns = 0;
+  c.prefetch(c.window, c.consumer, 90'000);
+  c->ops[1].floor_ns = 19'000;  // its arithmetic
+  EXPECT_NEAR(c.run().step_ns, 29'000, 1e-6);
+  c->ops[1].floor_ns = 0;
   c.device.op_floor_ns = 20'000;
-  EXPECT_NEAR(simulate(*c.step, c.device, c.plan).step_ns, 30'000, 1e-6);
+  EXPECT_NEAR(c.run().step_ns, 30'000, 1e-6);
 }
 
 TEST(Simulator, AnOperatorFasterThanTheDeviceIsScaled) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 10'000);  // twice the memory bandwidth
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 90'000);
-  const SimulationResult result = simulate(*step, tiny_device(150'000), plan);
+  Simulated c(150'000);
+  const int32_t window = c.collective(10'000);
+  const int32_t consumer = c.reader("gemm", 200'000, 10'000);  // twice the memory bandwidth
+  c.prefetch(window, consumer, 90'000);
+  const SimulationResult result = c.run();
   EXPECT_NEAR(result.step_ns, 20'000 - 90'000 * kSavedPerByteNs / 2, 1e-6);
   EXPECT_NEAR(result.all_hot_step_ns, 12'500, 1e-6);
 }
 
 TEST(Simulator, LinkLatencyLengthensEveryCollective) {
   OneWindow c;
-  prefetch(c.plan, *c.step, c.window, c.consumer, 150'000);
-  const SimulationResult result = simulate(
-      *c.step, c.device, c.plan, {.method = {}, .placement = {}, .link_latency_ns = 5'000});
+  c.prefetch(c.window, c.consumer, 150'000);
+  const SimulationResult result = c.run({.method = {}, .placement = {}, .link_latency_ns = 5'000});
   EXPECT_DOUBLE_EQ(result.baseline_step_ns, 36'000);
   EXPECT_NEAR(result.prefetches[0].arrived_bytes, 149'000, 1);
 }
 
 // Overlap on one stream (a kernel launched before the end of its predecessor) and on two streams.
 TEST(Simulator, RecordedOverlapsAreKept) {
-  TinyStep step;
-  const int32_t window = step.collective(10'000);
-  const int32_t consumer = step.reader("gemm", 200'000, 20'000);
-  step.reader("early", 100'000, 10'000, -2'000);  // begins at 90 % of gemm
-  step->streams.push_back(2);
-  step.add(OpKind::other, "concurrent", 1'000, -5'000);
-  step->ops.back().stream = 1;
-  step->wall_ns = 38'000;
-  Plan none;
-  const DeviceModel device = tiny_device(150'000);
-  EXPECT_NEAR(simulate(*step, device, none).step_ns, 38'000, 1e-6);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, 90'000);
-  const SimulationResult result = simulate(*step, device, plan);
+  Simulated c(150'000);
+  const int32_t window = c.collective(10'000);
+  const int32_t consumer = c.reader("gemm", 200'000, 20'000);
+  c.reader("early", 100'000, 10'000, -2'000);  // begins at 90 % of gemm
+  c->streams.push_back(2);
+  c.add(OpKind::other, "concurrent", 1'000, -5'000);
+  c->ops.back().stream = 1;
+  c->wall_ns = 38'000;
+  EXPECT_NEAR(c.run().step_ns, 38'000, 1e-6);
+  c.prefetch(window, consumer, 90'000);
+  const SimulationResult result = c.run();
   const double gemm_ns = 20'000 - 90'000 * kSavedPerByteNs;
   EXPECT_NEAR(result.ops[2].start_ns, 10'000 + 0.9 * gemm_ns, 1e-3);
   EXPECT_NEAR(result.step_ns, 10'000 + 0.9 * gemm_ns + 10'000, 1e-3);
@@ -337,14 +308,14 @@ TEST(Simulator, RecordedOverlapsAreKept) {
 }
 
 TEST(Simulator, OperatorsWithoutDurationDoNotWaitForEachOther) {
-  TinyStep step;
-  for (int i = 0; i < 5; ++i) step.add(OpKind::other, "mark", 0);
-  step.collective(100);
-  for (int i = 0; i < 5; ++i) step.add(OpKind::other, "mark", 0);
-  EXPECT_DOUBLE_EQ(simulate(*step, tiny_device(1), Plan{}).step_ns, 100);
-  TinyStep nothing;
+  Simulated c(1);
+  for (int i = 0; i < 5; ++i) c.add(OpKind::other, "mark", 0);
+  c.collective(100);
+  for (int i = 0; i < 5; ++i) c.add(OpKind::other, "mark", 0);
+  EXPECT_DOUBLE_EQ(c.run().step_ns, 100);
+  Simulated nothing(1);
   nothing.add(OpKind::other, "mark", 0);
-  EXPECT_DOUBLE_EQ(simulate(*nothing, tiny_device(1), Plan{}).step_ns, 0);
+  EXPECT_DOUBLE_EQ(nothing.run().step_ns, 0);
 }
 
 TEST(Simulator, BaselineIsWithinOnePercentOfRecordedSteps) {
@@ -389,15 +360,13 @@ TEST(Simulator, ImpossibleStepsAreRefused) {
 }
 
 TEST(Simulator, HugeSizesAreOnlyHuge) {
-  TinyStep step;
-  const int32_t window = step.collective(10);
-  const int32_t consumer = step.reader("gemm", INT64_MAX, 10);
-  step.reader("other", INT64_MAX, 10);
-  Plan plan;
-  prefetch(plan, *step, window, consumer, INT64_MAX);
-  DeviceModel device = tiny_device(1000);
-  device.methods[0].start_latency_ns = 5;
-  const SimulationResult result = simulate(*step, device, plan);
+  Simulated c(1000);
+  const int32_t window = c.collective(10);
+  const int32_t consumer = c.reader("gemm", INT64_MAX, 10);
+  c.reader("other", INT64_MAX, 10);
+  c.prefetch(window, consumer, INT64_MAX);
+  c.device.methods[0].start_latency_ns = 5;
+  const SimulationResult result = c.run();
   EXPECT_TRUE(std::isfinite(result.step_ns));
   EXPECT_LE(result.step_ns, result.baseline_step_ns * (1 + 1e-9));
 }
@@ -406,15 +375,12 @@ TEST(Simulator, ForeignPlansAreRefused) {
   const auto spoilt = [](const std::function<void(Plan&, DeviceModel&)>& spoil,
                          const SimulationOptions& options = {}) {
     OneWindow c;
-    prefetch(c.plan, *c.step, c.window, c.consumer, 1000);
+    c.prefetch(c.window, c.consumer, 1000);
     spoil(c.plan, c.device);
-    return [step = *c.step, device = c.device, plan = c.plan, options] {
-      simulate(step, device, plan, options);
-    };
+    return [c, options] { c.run(options); };
   };
-  const auto fetch = [](Plan& plan) -> PlannedPrefetch& { return plan.windows[0].prefetches[0]; };
   const auto with = [&](const std::function<void(PlannedPrefetch&)>& spoil) {
-    return spoilt([&](Plan& plan, DeviceModel&) { spoil(fetch(plan)); });
+    return spoilt([&](Plan& plan, DeviceModel&) { spoil(plan.windows[0].prefetches[0]); });
   };
   EXPECT_THAT(with([](auto& p) { p.tensor = "absent.weight"; }), refused("absent.weight"));
   EXPECT_THAT(with([](auto& p) { p.consumer_ordinal = 99; }), refused("the step has 2"));

@@ -14,9 +14,12 @@
 #include <tuple>
 
 #include "common/output_file.h"
+#include "common/split.h"
 #include "common/stats.h"
 #include "planner/schedule/collective_time.h"
 #include "planner/schedule/device.h"
+#include "tests/support/commands.h"
+#include "tests/support/examples.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
@@ -27,12 +30,11 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using test::run_program;
 
-const fs::path kDevices = fs::path(PRESERVE_SOURCE_DIR) / "examples/devices";
-const std::string kFitCollectives = std::string(PRESERVE_SOURCE_DIR) + "/scripts/fit-collectives";
+const std::string kFitCollectives = PRESERVE_SOURCE_DIR "/scripts/fit-collectives";
 
 std::vector<fs::path> device_files() {
   std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(kDevices)) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(test::kExamples + "devices")) {
     if (entry.path().extension() == ".json") files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
@@ -78,10 +80,8 @@ class FitCollectives : public testing::Test {
 
   test::Run fit(const std::string& table, const std::vector<std::string>& options) {
     std::ofstream(directory_ / "table.csv") << table;
-    std::vector<std::string> argv{kFitCollectives, "--library", "custom"};
-    argv.insert(argv.end(), options.begin(), options.end());
-    argv.push_back((directory_ / "table.csv").string());
-    return run_program(argv);
+    return run_program(test::words(kFitCollectives, "--library", "custom", options,
+                                   (directory_ / "table.csv").string()));
   }
 
   test::TemporaryDirectory directory_;
@@ -133,12 +133,12 @@ TEST_F(FitCollectives, ReadsTheOtherFormAndPoolsNeighbours) {
 }
 
 TEST_F(FitCollectives, RefusesWhatIsNoTable) {
-  const test::Run foreign = fit("a,b\n1,2\n", {});
-  EXPECT_NE(foreign.exit_code, 0);
-  EXPECT_THAT(foreign.err, testing::HasSubstr("table.csv:2"));
-  const test::Run empty = fit("num_gpus,message_size\n", {});
-  EXPECT_NE(empty.exit_code, 0);
-  EXPECT_THAT(empty.err, testing::HasSubstr("no row"));
+  for (const auto& [table, says] :
+       {std::pair("a,b\n1,2\n", "table.csv:2"), {"num_gpus,message_size\n", "no row"}}) {
+    const test::Run run = fit(table, {});
+    EXPECT_NE(run.exit_code, 0) << table;
+    EXPECT_THAT(run.err, testing::HasSubstr(says));
+  }
 }
 
 // --- against the real tables ---------------------------------------------------------------------
@@ -146,20 +146,16 @@ TEST_F(FitCollectives, RefusesWhatIsNoTable) {
 std::vector<std::map<std::string, std::string>> read_csv(const fs::path& path) {
   std::ifstream file(path);
   EXPECT_TRUE(file.good()) << path;
-  const auto split = [](const std::string& line) {
-    std::vector<std::string> cells;
-    std::istringstream text(line);
-    for (std::string cell; std::getline(text, cell, ',');) cells.push_back(cell);
-    return cells;
-  };
-  std::string line;
-  std::getline(file, line);
-  const std::vector<std::string> header = split(line);
+  std::string names, line;
+  std::getline(file, names);
+  const std::vector<std::string_view> header = split(names, ',');
   std::vector<std::map<std::string, std::string>> rows;
   while (std::getline(file, line)) {
-    const std::vector<std::string> cells = split(line);
+    const std::vector<std::string_view> cells = split(line, ',');
     auto& row = rows.emplace_back();
-    for (size_t i = 0; i < std::min(cells.size(), header.size()); ++i) row[header[i]] = cells[i];
+    for (size_t i = 0; i < std::min(cells.size(), header.size()); ++i) {
+      row[std::string(header[i])] = cells[i];
+    }
   }
   return rows;
 }
@@ -189,7 +185,7 @@ class RealCollectives : public RealTables, public testing::WithParamInterface<Ta
 
 TEST_P(RealCollectives, FitsKeepTheErrorTheyState) {
   const auto& [name, table, shortest] = GetParam();
-  const DeviceModel device = load_device(kDevices / (std::string(name) + ".json"));
+  const DeviceModel device = load_device(test::device_file(name));
   std::map<std::pair<int64_t, int64_t>, std::vector<double>> measured;  // ranks, bytes -> ns
   for (const auto& row : read_csv(folder_ / table)) {
     if (row.at("kernel_source") != "vLLM_custom_graph") continue;
@@ -228,7 +224,7 @@ TEST_P(RealCollectives, TheScriptMakesTheShippedFits) {
                                "--shortest", pieces, (folder_ / table).string()}));
     for (json& fit : json::parse(run.out)) made.push_back(std::move(fit));
   }
-  const json file = json::parse(read_text_file(kDevices / (std::string(name) + ".json")));
+  const json file = json::parse(read_text_file(test::device_file(name)));
   json shipped = json::array();
   for (const json& fit : file["collectives"]) {
     if (fit["library"] != "nccl") shipped.push_back(fit);
@@ -250,7 +246,7 @@ INSTANTIATE_TEST_SUITE_P(Tables, RealCollectives,
 // Another group measured NCCL, launch included, on the same kind of machine. Sizes taken for
 // elements instead of bytes, or the reverse, would be off by two.
 TEST_F(RealTables, AnotherMeasurementOfTheSameMachineAgrees) {
-  const DeviceModel device = load_device(kDevices / "h100-sxm.json");
+  const DeviceModel device = load_device(test::device_file("h100-sxm"));
   std::vector<double> ratios;
   for (const auto& row : read_csv(folder_ / "h100_dgx_all_reduce.csv")) {
     const int64_t bytes = std::stoll(row.at("size"));

@@ -59,10 +59,13 @@ DeviceModel sample() {
 
 class DeviceFile : public testing::Test {
  protected:
-  std::string error_of(const std::string& text) {
+  DeviceModel read(const std::string& text) const {
     std::ofstream(path()) << text;
+    return load_device(path());
+  }
+  std::string error_of(const std::string& text) const {
     try {
-      load_device(path());
+      read(text);
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::input);
       EXPECT_THAT(error.what(), HasSubstr(path().string()));
@@ -70,13 +73,14 @@ class DeviceFile : public testing::Test {
     }
     return "accepted";
   }
-  std::string error_after(const std::string& from, const std::string& to) {
-    std::string text = to_json(sample());
+  std::string error_after(const std::string& from, const std::string& to,
+                          std::string text = to_json(sample())) const {
     const size_t at = text.find(from);
     EXPECT_NE(at, std::string::npos) << from;
     return error_of(text.replace(at, from.size(), to));
   }
-  void expect_refused(const std::string& from, const std::string& to, const std::string& says) {
+  void expect_refused(const std::string& from, const std::string& to,
+                      const std::string& says) const {
     EXPECT_THAT(error_after(from, to), HasSubstr(says)) << to;
   }
   std::filesystem::path path() const { return folder_ / "device.json"; }
@@ -95,13 +99,11 @@ TEST_F(DeviceFile, NewerVersionsAreRefusedNamingBoth) {
 }
 
 TEST_F(DeviceFile, RoundTrips) {
-  std::ofstream(path()) << to_json(sample());
-  EXPECT_EQ(to_json(load_device(path())), to_json(sample()));
+  EXPECT_EQ(to_json(read(to_json(sample()))), to_json(sample()));
 }
 
 TEST_F(DeviceFile, KeepsWhatWasMeasuredBesides) {
-  std::ofstream(path()) << to_json(sample());
-  const DeviceModel device = load_device(path());
+  const DeviceModel device = read(to_json(sample()));
   ASSERT_EQ(device.methods.size(), 2u);
   EXPECT_EQ(device.methods[0].eviction, "");
   EXPECT_EQ(device.methods[1].eviction, "last");
@@ -120,8 +122,7 @@ TEST_F(DeviceFile, ReadsFilesOfTheFirstVersion) {
   text.replace(text.find("\"1.2\""), 5, "\"1.0\"");
   const size_t begin = text.find("  \"measurements\"");
   text.erase(begin, text.find("  \"notes\"") - begin);
-  std::ofstream(path()) << text;
-  EXPECT_TRUE(load_device(path()).measurements.empty());
+  EXPECT_TRUE(read(text).measurements.empty());
 }
 
 TEST_F(DeviceFile, KeepsWhatSlowsOperators) {
@@ -130,25 +131,21 @@ TEST_F(DeviceFile, KeepsWhatSlowsOperators) {
   device.methods[1].operator_slowdown_per_byte_ns[OperatorClass::attention] = 2.5e-5;
   device.methods[1].operator_slowdown_per_byte_ns[OperatorClass::small] = 0;
   const std::string text = to_json(device);
-  std::ofstream(path()) << text;
-  const DeviceModel read = load_device(path());
-  EXPECT_EQ(to_json(read), text);
-  EXPECT_FALSE(read.methods[0].operator_slowdown_per_byte_ns.any());
-  const OperatorSlowdowns& slowdowns = read.methods[1].operator_slowdown_per_byte_ns;
+  const DeviceModel found = read(text);
+  EXPECT_EQ(to_json(found), text);
+  EXPECT_FALSE(found.methods[0].operator_slowdown_per_byte_ns.any());
+  const OperatorSlowdowns& slowdowns = found.methods[1].operator_slowdown_per_byte_ns;
   EXPECT_EQ(slowdowns[OperatorClass::attention], 2.5e-5);
   EXPECT_EQ(slowdowns[OperatorClass::small], 0);  // measured, and nothing
   EXPECT_EQ(slowdowns[OperatorClass::product], std::nullopt);
-  const auto refused = [&](const std::string& value) {
-    std::string other = text;
-    const size_t at = other.find("2.5e-05");
-    EXPECT_NE(at, std::string::npos) << text;
-    return error_of(other.replace(at, 7, value));
-  };
-  EXPECT_THAT(refused("-1e-9"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
-  EXPECT_THAT(refused("1001"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
-  EXPECT_THAT(refused("null"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"));
-  EXPECT_THAT(refused("NaN"), HasSubstr("is not JSON"));
-  EXPECT_THAT(refused("1e999"), HasSubstr("is not JSON"));
+  const auto refused = [&](const char* value) { return error_after("2.5e-05", value, text); };
+  for (const char* value : {"-1e-9", "1001", "null"}) {
+    EXPECT_THAT(refused(value), HasSubstr("/methods/1/operator_slowdown_per_byte_ns/attention"))
+        << value;
+  }
+  for (const char* value : {"NaN", "1e999"}) {
+    EXPECT_THAT(refused(value), HasSubstr("is not JSON")) << value;
+  }
   EXPECT_THAT(refused("0, \"fast\": 0"), HasSubstr("/methods/1/operator_slowdown_per_byte_ns"));
 }
 
@@ -173,11 +170,10 @@ TEST_F(DeviceFile, RefusesWhatIsNotADevice) {
 }
 
 TEST_F(DeviceFile, NamesThePlaceOfAWrongValue) {
-  expect_refused("20000000000.0", "NaN", "is not JSON");
-  expect_refused("20000000000.0", "1e999", "is not JSON");
-  expect_refused("20000000000.0", "0", "/memory_bandwidth_bytes_per_s");
-  expect_refused("20000000000.0", "-5", "/memory_bandwidth_bytes_per_s");
-  expect_refused("20000000000.0", "null", "/memory_bandwidth_bytes_per_s");
+  for (const char* value : {"NaN", "1e999"}) expect_refused("20000000000.0", value, "is not JSON");
+  for (const char* value : {"0", "-5", "null"}) {
+    expect_refused("20000000000.0", value, "/memory_bandwidth_bytes_per_s");
+  }
   expect_refused("\"consumer\"", "\"somewhere\"", "/methods/0/placement");
   expect_refused("8388608,", "99999999999,", "/cache_budget_bytes");
   expect_refused("33554432", "0", "/cache_bytes");

@@ -21,14 +21,13 @@ using testing::HasSubstr;
 
 PlannedPrefetch prefetch(const std::string& tensor, int32_t consumer, int64_t offset,
                          int64_t length) {
-  PlannedPrefetch result;
-  result.tensor = tensor;
-  result.consumer_ordinal = consumer;
-  result.consumer = "op";
-  result.offset_bytes = offset;
-  result.length_bytes = length;
-  result.predicted_saved_ns = 1.5;
-  return result;
+  return {.tensor = tensor,
+          .consumer_ordinal = consumer,
+          .consumer = "op",
+          .consumer_place = {},
+          .offset_bytes = offset,
+          .length_bytes = length,
+          .predicted_saved_ns = 1.5};
 }
 
 Schedule sample() {
@@ -198,29 +197,23 @@ TEST(Schedule, RefusesWordsThatNoOneKnows) {
   EXPECT_THAT(error_of(sample_with("\"prefetch\"", "\"perhaps\"")), HasSubstr("at /verdict"));
 }
 
-IssueMethod some_method() {
-  IssueMethod method;
-  method.name = "bulk_l2";
-  method.placement = "spare";
-  method.chunk_bytes = 4096;
-  method.ctas = 16;
-  return method;
-}
+const IssueMethod kSomeMethod{
+    .name = "bulk_l2", .placement = "spare", .chunk_bytes = 4096, .ctas = 16};
 
 TEST(Schedule, RefusesBrokenMethodsAndMeasurements) {
   expect_refused("at /device/ctas", [](Schedule& s) { s.method.ctas = -1; });
   expect_refused("at /device/eviction", [](Schedule& s) { s.method.eviction = "first"; });
   expect_refused("at /device/issue", [](Schedule& s) { s.method.issue = "during"; });
   expect_refused("at /method/ctas", [](Schedule& s) {
-    s.plan.method = some_method();
+    s.plan.method = kSomeMethod;
     s.plan.method->ctas = 1 << 20;
   });
   expect_refused("at /candidates/0/method/name", [](Schedule& s) {
-    s.candidates[0].method = some_method();
+    s.candidates[0].method = kSomeMethod;
     s.candidates[0].method->name.clear();
   });
   expect_refused("at /candidates/0/method/chunk_bytes", [](Schedule& s) {
-    s.candidates[0].method = some_method();
+    s.candidates[0].method = kSomeMethod;
     s.candidates[0].method->chunk_bytes = -1;
   });
   expect_refused("at /candidates/0/measured/pairs", [](Schedule& s) {
@@ -237,9 +230,9 @@ TEST(Schedule, RefusesBrokenMethodsAndMeasurements) {
 TEST(Schedule, APlansOwnMethodReplacesTheSchedules) {
   Schedule schedule = sample();
   schedule.method.name = "prefetch_l2";
-  schedule.candidates[0].method = some_method();
+  schedule.candidates[0].method = kSomeMethod;
   EXPECT_EQ(method_of(schedule, schedule.plan).name, "prefetch_l2");
-  EXPECT_EQ(method_of(schedule, schedule.candidates[0]), some_method());
+  EXPECT_EQ(method_of(schedule, schedule.candidates[0]), kSomeMethod);
 }
 
 TEST(Schedule, RefusesForeignFiles) {

@@ -20,13 +20,20 @@ namespace {
 using test::gpu_device;
 using test::synthetic_step;
 
+StepOp& add_operator(FoldedStep& step, int32_t stream, double start_ns, double dur_ns) {
+  StepOp& op = step.ops.emplace_back();
+  op.ordinal = static_cast<int32_t>(step.ops.size()) - 1;
+  op.stream = stream;
+  op.start_ns = start_ns;
+  op.dur_ns = dur_ns;
+  return op;
+}
+
 TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
   const FoldedStep step = synthetic_step();
   DeviceModel device = gpu_device();
   device.cache_bytes = 1 << 30;
-  ProblemOptions wide;
-  wide.budget_bytes = 1 << 29;
-  const auto windows = plan_bfs(step, build_problem(step, device, wide));
+  const auto windows = plan_bfs(step, build_problem(step, device, {.budget_bytes = 1 << 29}));
   ASSERT_EQ(windows.size(), 8u);
   // After the attention's allreduce: the MLP's weights (a norm's 8 KiB too), up to the next one.
   std::vector<std::string> tensors;
@@ -41,9 +48,8 @@ TEST(Bfs, TakesWhatLiesBetweenTwoCollectives) {
 
 TEST(Bfs, StopsAtTheFirstTensorThatDoesNotFit) {
   const FoldedStep step = synthetic_step();
-  ProblemOptions options;
-  options.budget_bytes = 7 << 20;  // gate_up (12 MiB) does not fit, down (6 MiB) does
-  const PlanProblem problem = build_problem(step, gpu_device(), options);
+  // gate_up (12 MiB) does not fit, down (6 MiB) does.
+  const PlanProblem problem = build_problem(step, gpu_device(), {.budget_bytes = 7 << 20});
   const PlannedWindow window = plan_bfs(step, problem)[0];
   ASSERT_EQ(window.prefetches.size(), 1u);
   EXPECT_EQ(window.prefetches[0].tensor, "layers.0.mlp_norm.weight");
@@ -57,18 +63,9 @@ TEST(Bfs, HoldsNoMoreThanTheBudgetAcrossStreams) {
   step.tensors = {{.name = "a.weight", .role = TensorRole::weight, .bytes = 64 * kBlockBytes},
                   {.name = "b.weight", .role = TensorRole::weight, .bytes = 64 * kBlockBytes}};
   const auto add = [&](OpKind kind, int32_t stream, double start_ns, int32_t tensor) {
-    StepOp op;
-    op.ordinal = static_cast<int32_t>(step.ops.size());
+    StepOp& op = add_operator(step, stream, start_ns, 90'000);
     op.kind = kind;
-    op.stream = stream;
-    op.start_ns = start_ns;
-    op.dur_ns = 90'000;
-    if (tensor >= 0) {
-      op.accesses.emplace_back();
-      op.accesses.back().tensor = tensor;
-      op.accesses.back().bytes = 64 * kBlockBytes;
-    }
-    step.ops.push_back(op);
+    if (tensor >= 0) op.accesses = {{.tensor = tensor, .bytes = 64 * kBlockBytes, .source = {}}};
   };
   add(OpKind::collective, 0, 0, -1);        // fetches for 1 on its stream ...
   add(OpKind::collective, 0, 100'000, -1);  // fetches for 3
@@ -76,11 +73,11 @@ TEST(Bfs, HoldsNoMoreThanTheBudgetAcrossStreams) {
   add(OpKind::compute, 0, 300'000, 1);
   step.wall_ns = 400'000;
   DeviceModel device = gpu_device();
-  ProblemOptions options;
-  options.budget_bytes = device.cache_budget_bytes = 100 * kBlockBytes;
-  const auto windows = plan_bfs(step, build_problem(step, device, options));
+  device.cache_budget_bytes = 100 * kBlockBytes;
+  const auto windows =
+      plan_bfs(step, build_problem(step, device, {.budget_bytes = 100 * kBlockBytes}));
   EXPECT_GT(peak_bytes(holdings_of(windows), step.ops.size()), 0);
-  EXPECT_LE(peak_bytes(holdings_of(windows), step.ops.size()), *options.budget_bytes);
+  EXPECT_LE(peak_bytes(holdings_of(windows), step.ops.size()), 100 * kBlockBytes);
 }
 
 TEST(Graph, FollowsStreamsAndData) {
@@ -104,18 +101,10 @@ TEST(Graph, FollowsStreamsAndData) {
 TEST(Graph, ParallelStreamsAreBranches) {
   FoldedStep step;
   step.streams = {1, 2};
-  const auto add = [&](int32_t stream, double start, double dur) {
-    StepOp op;
-    op.ordinal = static_cast<int32_t>(step.ops.size());
-    op.stream = stream;
-    op.start_ns = start;
-    op.dur_ns = dur;
-    step.ops.push_back(op);
-  };
-  add(0, 0, 10);   // 0
-  add(0, 10, 50);  // 1: after 0
-  add(1, 12, 10);  // 2: after 0, during 1
-  add(0, 70, 10);  // 3: after 1
+  add_operator(step, 0, 0, 10);   // 0
+  add_operator(step, 0, 10, 50);  // 1: after 0
+  add_operator(step, 1, 12, 10);  // 2: after 0, during 1
+  add_operator(step, 0, 70, 10);  // 3: after 1
   const OperatorGraph graph = operator_graph(step);
   const auto edge = [&](size_t from, size_t to) { return boost::edge(from, to, graph).second; };
   EXPECT_TRUE(edge(0, 1) && edge(0, 2) && edge(1, 3));

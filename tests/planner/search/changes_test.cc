@@ -6,7 +6,6 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
-#include <optional>
 #include <random>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "planner/search/decompose.h"
 #include "planner/search/search.h"
 #include "tests/planner/synthetic_step.h"
+#include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
 
 namespace preserve {
@@ -23,14 +23,9 @@ namespace {
 struct Limited {
   explicit Limited(uint64_t seed, const FoldedStep& of)
       : step(of), problem(build_problem(step, test::random_device(seed), {})) {
-    std::vector<int32_t> ordinals;
-    for (const Window& window : problem.windows) {
-      ordinals.push_back(window.ordinal);
-      limits.most_bytes.push_back(window.capacity_bytes);
-    }
+    for (const Window& window : problem.windows) limits.most_bytes.push_back(window.capacity_bytes);
     limits.budget_bytes = problem.budget_bytes;
     limits.min_prefetch_bytes = 4 * kBlockBytes;
-    ring.emplace(step, problem, ordinals);
   }
 
   void check(const Amounts& amounts) const {
@@ -42,26 +37,26 @@ struct Limited {
       for (const Share& share : amounts[w]) {
         RC_ASSERT(share.blocks > 0);
         left[as_index(share.consumer)] -= share.blocks;
-        RC_ASSERT(last < ring->distance(w, share.consumer));  // in the order of reading
-        last = ring->distance(w, share.consumer);
+        RC_ASSERT(last < ring.distance(w, share.consumer));  // in the order of reading
+        last = ring.distance(w, share.consumer);
       }
     }
     RC_ASSERT(*std::min_element(left.begin(), left.end()) >= 0);
-    RC_ASSERT(peak_bytes(holdings_of(ring->planned_windows(amounts)), step.ops.size()) <=
+    RC_ASSERT(peak_bytes(holdings_of(ring.planned_windows(amounts)), step.ops.size()) <=
               problem.budget_bytes);
   }
 
   const FoldedStep step;
   const PlanProblem problem;
   PlanLimits limits;
-  std::optional<WindowRing> ring;
+  const WindowRing ring{step, problem, test::ordinals_of(problem.windows)};
 };
 
 RC_GTEST_PROP(ChangesProperty, AFilledWindowTakesFromOthersAndKeepsTheLimits, (uint64_t seed)) {
   const Limited of(seed, test::random_step(seed));
   const PlanProblem& problem = of.problem;
   const PlanLimits& limits = of.limits;
-  const Changes changes(*of.ring, limits);
+  const Changes changes(of.ring, limits);
   Amounts amounts(problem.windows.size());
   std::mt19937_64 random(seed);
   for (int i = 0; i < 20 && !problem.consumers.empty(); ++i) {
@@ -83,7 +78,7 @@ RC_GTEST_PROP(ChangesProperty, AFilledWindowTakesFromOthersAndKeepsTheLimits, (u
 RC_GTEST_PROP(ChangesProperty, ChangesTriedTogetherKeepTheLimits, (uint64_t seed)) {
   const Limited of(seed, test::random_step(seed, 120));
   if (of.problem.windows.empty() || of.problem.consumers.empty()) return;
-  const WindowRing& ring = *of.ring;
+  const WindowRing& ring = of.ring;
   Changes changes(ring, of.limits);
   Amounts amounts(of.problem.windows.size());
   std::mt19937_64 random(seed);
@@ -110,11 +105,9 @@ RC_GTEST_PROP(ChangesProperty, ChangesTriedTogetherKeepTheLimits, (uint64_t seed
 
 // Of a step of layers the changes at all of them lead on where the flow is not what is best.
 TEST(PlanSearch, ChangesAllPeriodsAtOnce) {
-  test::SyntheticStep spec;
-  spec.layers = 12;
   DeviceModel device = test::gpu_device();
   device.cache_budget_bytes = 16'000'000;
-  const FoldedStep step = test::synthetic_step(spec);
+  const FoldedStep step = test::synthetic_step({.layers = 12});
   const SolvedProblem recorded = solve(build_problem(step, device, {}));
   const Decomposition optimum = decompose(step, recorded);
   const WindowRing ring(step, recorded.problem, optimum.windows);
@@ -132,9 +125,7 @@ TEST(PlanSearch, ChangesAllPeriodsAtOnce) {
 TEST(WindowRing, FindsTheWindowsAfterWhichLayersRepeat) {
   const auto period_of = [](const FoldedStep& step, const DeviceModel& device) {
     const PlanProblem problem = build_problem(step, device, {});
-    std::vector<int32_t> windows;
-    for (const Window& window : problem.windows) windows.push_back(window.ordinal);
-    return WindowRing(step, problem, windows).period();
+    return WindowRing(step, problem, test::ordinals_of(problem.windows)).period();
   };
   EXPECT_EQ(period_of(test::synthetic_step(), test::gpu_device()), 2U);  // two allreduces a layer
   EXPECT_EQ(period_of(test::random_step(1, 400), test::random_device(1)), 0U);

@@ -26,11 +26,15 @@ namespace preserve {
 namespace {
 
 using test::gpu_device;
+using test::random_case;
 using test::random_device;
 using test::random_step;
 using test::synthetic_step;
+using testing::Contains;
+using testing::HasSubstr;
 
 constexpr double kTolerance = 2e-4;  // of the step
+const PlanOptions kIdle{.problem = {.windows = WindowsMode::idle}};
 
 double step_ns(const FoldedStep& step, const DeviceModel& device, const PlanOptions& options = {}) {
   return static_cast<double>(make_schedule(step, device, options).schedule.plan.prefetch_step_ns);
@@ -39,8 +43,7 @@ double step_ns(const FoldedStep& step, const DeviceModel& device, const PlanOpti
 // What the paper's plan fetches and no more: one that asks for what comes too late may be better in
 // the simulator, where the stream rests meanwhile, but must not be chosen.
 Plan bfs_in_time(const FoldedStep& step, const DeviceModel& device) {
-  PlanOptions options;
-  options.strategy = Strategy::bfs;
+  const PlanOptions options{.strategy = Strategy::bfs};
   const Schedule bfs = make_schedule(step, device, options).schedule;
   Plan plan = bfs.plan;
   const SimulationResult found =
@@ -60,15 +63,13 @@ Plan bfs_in_time(const FoldedStep& step, const DeviceModel& device) {
 }
 
 RC_GTEST_PROP(ChoiceProperty, IsNeverWorseThanBfs, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   const auto bfs_ns = static_cast<double>(bfs_in_time(step, device).prefetch_step_ns);
   RC_ASSERT(step_ns(step, device) <= (1 + kTolerance) * bfs_ns);
 }
 
 RC_GTEST_PROP(ChoiceProperty, AsksForNoMoreThanArrives, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   const Schedule schedule = make_schedule(step, device, {}).schedule;
   std::vector<Plan> plans = schedule.candidates;
   plans.push_back(schedule.plan);
@@ -95,8 +96,7 @@ RC_GTEST_PROP(ChoiceProperty, StaysWithinTheBudget, (uint64_t seed)) {
 // objective_ns is what the plan saves in the simulator, within a hundredth, or the schedule says
 // which term differs.
 RC_GTEST_PROP(ChoiceProperty, PromisesWhatIsFoundOrSaysWhy, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   const Plan plan = make_schedule(step, device, {}).schedule.plan;
   if (plan.strategy != Strategy::flow) return;
   const auto promised_ns = static_cast<double>(plan.objective_ns);
@@ -125,12 +125,9 @@ DeviceModel with_slowdowns(DeviceModel device, uint64_t seed) {
 }
 
 RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed, bool slows)) {
-  const FoldedStep step = random_step(seed);
-  PlanOptions options;
-  options.problem.windows = WindowsMode::idle;
-  DeviceModel device = random_device(seed);
+  auto [step, device] = random_case(seed);
   if (slows) device = with_slowdowns(device, seed);
-  const Schedule schedule = make_schedule(step, device, options).schedule;
+  const Schedule schedule = make_schedule(step, device, kIdle).schedule;
   const int64_t bound_ns = std::max(
       {schedule.all_hot_step_ns, schedule.window_limited_step_ns, schedule.cache_limited_step_ns});
   RC_ASSERT(schedule.plan.prefetch_step_ns + 1 >= bound_ns);
@@ -139,8 +136,8 @@ RC_GTEST_PROP(ChoiceProperty, NoPlanIsBelowABound, (uint64_t seed, bool slows)) 
 
 // One operator finds what is fetched for a later reader of the same bytes.
 TEST(Choice, NoPlanIsBelowABoundWhereBytesFetchedForAnotherHit) {
-  const FoldedStep step = random_step(966032672392);
-  const Schedule schedule = make_schedule(step, random_device(966032672392), {}).schedule;
+  const auto [step, device] = random_case(966032672392);
+  const Schedule schedule = make_schedule(step, device, {}).schedule;
   ASSERT_FALSE(schedule.candidates.empty());
   EXPECT_GE(schedule.candidates[0].prefetch_step_ns + 1, schedule.window_limited_step_ns);
   EXPECT_GE(schedule.candidates[0].prefetch_step_ns + 1, schedule.cache_limited_step_ns);
@@ -149,29 +146,22 @@ TEST(Choice, NoPlanIsBelowABoundWhereBytesFetchedForAnotherHit) {
 // --- more to choose from -------------------------------------------------------------------------
 
 RC_GTEST_PROP(ChoiceProperty, MoreWindowsAreNeverWorse, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
-  PlanOptions idle;
-  idle.problem.windows = WindowsMode::idle;
-  RC_ASSERT(step_ns(step, device, idle) <= (1 + kTolerance) * step_ns(step, device));
+  const auto [step, device] = random_case(seed);
+  RC_ASSERT(step_ns(step, device, kIdle) <= (1 + kTolerance) * step_ns(step, device));
 }
 
 RC_GTEST_PROP(ChoiceProperty, KnownSlowdownsAreNeverWorse, (uint64_t seed)) {
   const FoldedStep step = random_step(seed);
   const DeviceModel device = with_slowdowns(random_device(seed), seed);
-  PlanOptions collective;
-  collective.problem.windows = WindowsMode::collective;
+  const PlanOptions collective{.problem = {.windows = WindowsMode::collective}};
   RC_ASSERT(step_ns(step, device) <= (1 + kTolerance) * step_ns(step, device, collective));
 }
 
 TEST(Choice, MoreIsNeverWorse) {
   for (const uint64_t seed : {1, 2, 3, 4}) {
-    test::SyntheticStep spec;
-    spec.seed = seed;
-    const FoldedStep step = synthetic_step(spec);
-    PlanOptions less, more;
-    less.problem.budget_bytes = 8 << 20;
-    more.problem.budget_bytes = 16 << 20;
+    const FoldedStep step = synthetic_step({.seed = seed});
+    const PlanOptions less{.problem = {.budget_bytes = 8 << 20}};
+    const PlanOptions more{.problem = {.budget_bytes = 16 << 20}};
     EXPECT_LE(step_ns(step, gpu_device(), more),
               (1 + kTolerance) * step_ns(step, gpu_device(), less));
     // Where nothing competes with the stream: beside an operator that leaves memory idle, a faster
@@ -182,8 +172,7 @@ TEST(Choice, MoreIsNeverWorse) {
     DeviceModel fast = slow;
     fast.methods[0].bandwidth_bytes_per_s *= 1.2;
     EXPECT_LE(step_ns(step, fast), (1 + kTolerance) * step_ns(step, slow));
-    PlanOptions longer;
-    longer.problem.link_latency_ns = 5'000;
+    const PlanOptions longer{.problem = {.link_latency_ns = 5'000}};
     const int64_t collectives = 8;
     EXPECT_LE(step_ns(step, slow, longer),
               (1 + kTolerance) * (step_ns(step, slow) + collectives * 5'000));
@@ -191,8 +180,7 @@ TEST(Choice, MoreIsNeverWorse) {
 }
 
 RC_GTEST_PROP(ChoiceProperty, MoreMethodsAreNeverWorse, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  DeviceModel device = random_device(seed);
+  auto [step, device] = random_case(seed);
   PrefetchMethod other = device.methods[0];
   other.placement = other.placement == "spare" ? "consumer" : "spare";
   other.bandwidth_bytes_per_s *= 0.7 + 0.1 * static_cast<double>(seed % 7);
@@ -200,8 +188,7 @@ RC_GTEST_PROP(ChoiceProperty, MoreMethodsAreNeverWorse, (uint64_t seed)) {
   device.methods.insert(device.methods.begin() + static_cast<ptrdiff_t>(seed % 2), other);
   const Schedule schedule = make_schedule(step, device, {}).schedule;
   for (const PrefetchMethod& method : device.methods) {
-    PlanOptions named;
-    named.problem.method = full_name(issue_method(method));
+    const PlanOptions named{.problem = {.method = full_name(issue_method(method))}};
     RC_ASSERT(static_cast<double>(schedule.plan.prefetch_step_ns) <=
               (1 + kVerdictTolerance) * step_ns(step, device, named) + 1);
   }
@@ -212,22 +199,19 @@ TEST(Choice, ASpareCoreFetchesWhereTheRanksOwnWorks) {
   test::TinyStep tiny;
   tiny.collective(10'000);
   tiny.reader("gemm", 200'000, 21'000);
-  DeviceModel device = test::tiny_device(150'000);
-  device.kind = "cpu";
-  device.methods[0].placement = "consumer";
+  DeviceModel device = test::core_device(150'000);
   device.methods.push_back(device.methods[0]);
   device.methods[1].placement = "spare";
   device.methods[1].bandwidth_bytes_per_s /= 2;
   const Schedule waiting = make_schedule(*tiny, device, {}).schedule;
   EXPECT_EQ(waiting.method.placement, "consumer");
-  EXPECT_THAT(waiting.plan.reasons,
-              testing::Contains(testing::HasSubstr("bulk on the spare core")));
+  EXPECT_THAT(waiting.plan.reasons, Contains(HasSubstr("bulk on the spare core")));
 
   (*tiny).ops[0].work_ns = 9'000;
   const Schedule schedule = make_schedule(*tiny, device, {}).schedule;
   EXPECT_EQ(schedule.method.placement, "spare");
   EXPECT_EQ(schedule.plan.verdict, PlanVerdict::prefetch);
-  EXPECT_THAT(schedule.plan.reasons, testing::Contains(testing::HasSubstr("consumer's core")));
+  EXPECT_THAT(schedule.plan.reasons, Contains(HasSubstr("consumer's core")));
   const Sensitivity found = sensitivity(*tiny, device, {}, schedule);
   EXPECT_THAT(found.not_fuller, testing::ElementsAre("asks for all that arrives in it"));
 
@@ -241,7 +225,7 @@ TEST(Choice, ASpareCoreFetchesWhereTheRanksOwnWorks) {
   device.methods[1].start_latency_ns = 10'000;
   const Schedule nothing = make_schedule(*tiny, device, {}).schedule;
   EXPECT_EQ(nothing.plan.verdict, PlanVerdict::do_nothing);
-  EXPECT_THAT(nothing.plan.reasons, testing::Contains(testing::StartsWith("bulk on the spare")));
+  EXPECT_THAT(nothing.plan.reasons, Contains(testing::StartsWith("bulk on the spare")));
 }
 
 // What other hardware would gain is that of the chosen method, not of one that it would make best.
@@ -290,13 +274,12 @@ TEST(Choice, MethodsAreTheFirstOfEachPlacement) {
 TEST(Choice, MoreCacheIsSeldomWorse) {
   int worse = 0;
   for (uint64_t seed = 0; seed < 40; ++seed) {
-    const FoldedStep step = random_step(seed);
-    const DeviceModel device = random_device(seed);
+    const auto [step, device] = random_case(seed);
     double least_ns = std::numeric_limits<double>::infinity();
     for (const double times : {0.25, 0.5, 0.75, 1.0}) {
-      PlanOptions more;
-      more.problem.budget_bytes =
-          std::llround(times * static_cast<double>(device.cache_budget_bytes));
+      const PlanOptions more{
+          .problem = {.budget_bytes =
+                          std::llround(times * static_cast<double>(device.cache_budget_bytes))}};
       const double found_ns = step_ns(step, device, more);
       worse += found_ns > (1 + kTolerance) * least_ns ? 1 : 0;
       EXPECT_LE(found_ns, 1.015 * least_ns) << seed << ", budget times " << times;
@@ -307,13 +290,11 @@ TEST(Choice, MoreCacheIsSeldomWorse) {
 }
 
 TEST(Choice, WhatCannotBeCachedIsNoBudget) {
-  const FoldedStep step = random_step(4);
-  const DeviceModel device = random_device(4);
-  PlanOptions more;
-  more.problem.budget_bytes = 2 * device.cache_budget_bytes;
+  const auto [step, device] = random_case(4);
+  const PlanOptions more{.problem = {.budget_bytes = 2 * device.cache_budget_bytes}};
   Schedule schedule = make_schedule(step, device, more).schedule;
   EXPECT_EQ(schedule.budget_bytes, device.cache_budget_bytes);
-  EXPECT_THAT(schedule.warnings, testing::Contains(testing::HasSubstr("nothing beyond")));
+  EXPECT_THAT(schedule.warnings, Contains(HasSubstr("nothing beyond")));
   schedule.warnings.clear();
   Schedule without = make_schedule(step, device, {}).schedule;
   without.warnings.clear();
@@ -329,9 +310,7 @@ double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& de
   const Schedule& schedule = planned.schedule;
   const PlanProblem& problem = planned.solved->problem;
   constexpr int64_t kChunk = 4;  // of kBlockBytes: PlanOptions::min_prefetch_bytes
-  std::vector<int32_t> ordinals;
-  for (const PlannedWindow& window : schedule.plan.windows) ordinals.push_back(window.ordinal);
-  const WindowRing ring(step, problem, ordinals);
+  const WindowRing ring(step, problem, test::ordinals_of(schedule.plan.windows));
   const Amounts amounts = ring.amounts_of(schedule.plan.windows);
   Referee referee(step, device, {schedule.method.name, schedule.method.placement, 0});
   // Infinite where the change asks for too much of what comes too late.
@@ -390,8 +369,7 @@ double most_saved_by_one_change_ns(const FoldedStep& step, const DeviceModel& de
 }
 
 RC_GTEST_PROP(ChoiceProperty, NoSingleChangeSavesMuch, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   const Planned planned = make_schedule(step, device, {});
   if (planned.schedule.plan.strategy != Strategy::flow) return;
   RC_ASSERT(most_saved_by_one_change_ns(step, device, planned) <= kTolerance * step.wall_ns);
@@ -402,8 +380,7 @@ RC_GTEST_PROP(ChoiceProperty, NoSingleChangeSavesMuch, (uint64_t seed)) {
 TEST(Choice, NoSingleChangeSavesMuchWhereChangesHideEachOther) {
   for (const uint64_t seed : std::initializer_list<uint64_t>{
            11967445797789, 105068431449, 5549565300, 96391, 972313418301950771}) {
-    const FoldedStep step = random_step(seed);
-    const DeviceModel device = random_device(seed);
+    const auto [step, device] = random_case(seed);
     const Planned planned = make_schedule(step, device, {});
     ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
     EXPECT_LE(most_saved_by_one_change_ns(step, device, planned), kTolerance * step.wall_ns);
@@ -413,22 +390,17 @@ TEST(Choice, NoSingleChangeSavesMuchWhereChangesHideEachOther) {
 // Changes that concern the same window or the same consumer, tried in one run; where bytes are held
 // over many windows a part of the changes may be all that is tried.
 TEST(Choice, SearchesStepsWithManyWindows) {
-  test::SyntheticStep spec;
-  spec.layers = 84;
-  const Plan plan = make_schedule(synthetic_step(spec), gpu_device(), {}).schedule.plan;
-  EXPECT_THAT(plan.reasons, testing::Contains(testing::MatchesRegex("none of [0-9]+ single.*")));
+  const Plan plan = make_schedule(synthetic_step({.layers = 84}), gpu_device(), {}).schedule.plan;
+  EXPECT_THAT(plan.reasons, Contains(testing::MatchesRegex("none of [0-9]+ single.*")));
   const FoldedStep irregular = random_step(1, 400);
   ASSERT_GT(irregular.ops.size(), 100u);
   const Plan found = make_schedule(irregular, random_device(1), {}).schedule.plan;
-  EXPECT_THAT(found.reasons,
-              testing::Contains(testing::MatchesRegex("none of .* single changes.*")));
+  EXPECT_THAT(found.reasons, Contains(testing::MatchesRegex("none of .* single changes.*")));
 }
 
 // Of a step that is searched at a glance, with bytes for the next step taken to have arrived.
 TEST(Choice, NoSingleChangeSavesMuchInAStepOfManyOperators) {
-  test::SyntheticStep spec;
-  spec.layers = 12;
-  const FoldedStep step = synthetic_step(spec);
+  const FoldedStep step = synthetic_step({.layers = 12});
   ASSERT_GT(step.ops.size(), 100U);
   const Planned planned = make_schedule(step, gpu_device(), {});
   ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
@@ -437,16 +409,13 @@ TEST(Choice, NoSingleChangeSavesMuchInAStepOfManyOperators) {
 
 TEST(Choice, NoSingleChangeSavesMuchInAModelsStep) {
   for (const uint64_t seed : {1, 2, 3}) {
-    test::SyntheticStep spec;
-    spec.seed = seed;
-    const FoldedStep step = synthetic_step(spec);
+    const FoldedStep step = synthetic_step({.seed = seed});
     const Planned planned = make_schedule(step, gpu_device(), {});
     ASSERT_EQ(planned.schedule.plan.strategy, Strategy::flow);
     EXPECT_LE(most_saved_by_one_change_ns(step, gpu_device(), planned), kTolerance * step.wall_ns);
     EXPECT_THAT(planned.schedule.plan.reasons,
-                testing::Contains(testing::HasSubstr("single changes would save more than")));
-    EXPECT_THAT(planned.schedule.plan.reasons,
-                testing::Contains(testing::HasSubstr("no plan is below")));
+                Contains(HasSubstr("single changes would save more than")));
+    EXPECT_THAT(planned.schedule.plan.reasons, Contains(HasSubstr("no plan is below")));
   }
 }
 

@@ -21,8 +21,8 @@ using test::synthetic_step;
 using testing::HasSubstr;
 
 TEST(IdleWindows, OffersIdleWindowsBesideOperatorsOfUnknownSlowdown) {
-  PlanOptions idle;
-  idle.problem.windows = WindowsMode::idle;
+  const PlanOptions idle{.problem = {.windows = WindowsMode::idle}};
+  const PlanOptions collective{.problem = {.windows = WindowsMode::collective}};
   int said = 0, not_said = 0;
   for (uint64_t seed = 0; seed < 12; ++seed) {
     const FoldedStep step = random_step(seed, 30);
@@ -51,13 +51,10 @@ TEST(IdleWindows, OffersIdleWindowsBesideOperatorsOfUnknownSlowdown) {
       EXPECT_EQ(schedule.plan.prefetch_step_ns - more.candidates.front().prefetch_step_ns,
                 gained_ns);
       EXPECT_THAT(more.candidates.front().reasons.front(), HasSubstr("with idle windows"));
-      PlanOptions one;
-      one.candidates = 1;
+      const PlanOptions one{.candidates = 1};
       EXPECT_THAT(offered(one).plan.reasons.back(), HasSubstr("--windows idle"));
       EXPECT_EQ(offered(one).candidates.size(), schedule.candidates.size());
     }
-    PlanOptions collective;
-    collective.problem.windows = WindowsMode::collective;
     EXPECT_EQ(to_json(make_schedule(step, device, collective).schedule), to_json(schedule));
     EXPECT_EQ(to_json(offered(idle)), to_json(schedule));
     EXPECT_EQ(to_json(offered(collective)), to_json(schedule));
@@ -75,10 +72,8 @@ TEST(IdleWindows, OffersIdleWindowsBesideOperatorsOfUnknownSlowdown) {
 
 // What is known decides: dear bytes are not fetched beside operators, cheap ones are.
 TEST(IdleWindows, AreUsedWhereTheDeviceSaysWhatTheyCost) {
-  test::SyntheticStep spec;
-  spec.kv_bytes = 64 << 10;  // attention leaves the memory idle
-  spec.op_latency_ns = 9'000;
-  const FoldedStep step = synthetic_step(spec);
+  // Attention leaves the memory idle.
+  const FoldedStep step = synthetic_step({.kv_bytes = 64 << 10, .op_latency_ns = 9'000});
   const auto plan = [&](double slowdown_ns) {
     DeviceModel device = gpu_device();
     for (const OperatorClass of : kOperatorClasses) {

@@ -27,6 +27,7 @@ namespace preserve {
 namespace {
 
 using test::gpu_device;
+using test::random_case;
 using test::random_device;
 using test::random_step;
 using test::synthetic_step;
@@ -38,13 +39,11 @@ int64_t optimum(const FoldedStep& step, const DeviceModel& device,
 }
 
 RC_GTEST_PROP(PlanProperty, BoundsAreOrdered, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   const PlanProblem problem = build_problem(step, device, {});
-  std::vector<int32_t> windows;
-  for (const Window& window : problem.windows) windows.push_back(window.ordinal);
   const Referee referee(step, device, {});
-  const StepBounds bounds = step_bounds(step, device, problem, referee, windows);
+  const StepBounds bounds =
+      step_bounds(step, device, problem, referee, test::ordinals_of(problem.windows));
   RC_ASSERT(bounds.all_hot_ns <= bounds.window_limited_ns);
   RC_ASSERT(bounds.all_hot_ns <= bounds.cache_limited_ns);
   RC_ASSERT(bounds.window_limited_ns <= problem.baseline_step_ns + 1e-3);
@@ -57,9 +56,7 @@ TEST(Plan, BoundsKeepOneLimit) {
   test::TinyStep tiny;
   tiny.collective(10'000);
   tiny.reader("gemm", 200'000, 21'000);
-  DeviceModel device = test::tiny_device(40'000);
-  device.kind = "cpu";
-  device.methods[0].placement = "consumer";
+  const DeviceModel device = test::core_device(40'000);
   for (const double work_ns : {0.0, 4'000.0}) {
     FoldedStep step = *tiny;
     step.ops[0].work_ns = work_ns;
@@ -75,8 +72,8 @@ TEST(Plan, BoundsKeepOneLimit) {
 }
 
 RC_GTEST_PROP(PlanProperty, APlanFetchesWhatFlows, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const SolvedProblem solved = solve(build_problem(step, random_device(seed), {}));
+  const auto [step, device] = random_case(seed);
+  const SolvedProblem solved = solve(build_problem(step, device, {}));
   const PlanProblem& problem = solved.problem;
   const Decomposition result = decompose(step, solved);
   std::vector<int64_t> supplied(problem.windows.size(), 0), consumed(problem.consumers.size(), 0);
@@ -111,8 +108,7 @@ RC_GTEST_PROP(PlanProperty, APlanFetchesWhatFlows, (uint64_t seed)) {
 }
 
 RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   ProblemOptions less, more;
   less.budget_bytes = *rc::gen::inRange<int64_t>(kBlockBytes, device.cache_bytes);
   more.budget_bytes = *rc::gen::inRange<int64_t>(*less.budget_bytes, device.cache_bytes);
@@ -120,8 +116,7 @@ RC_GTEST_PROP(PlanProperty, MoreBudgetNeverHurts, (uint64_t seed)) {
 }
 
 RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  DeviceModel device = random_device(seed);
+  auto [step, device] = random_case(seed);
   // A stream that outlasts its collective moves more during a longer one, at a cost.
   if (device.kind == "gpu") device.slowdown_per_byte_ns = 0;
   ProblemOptions shorter, longer;
@@ -131,8 +126,7 @@ RC_GTEST_PROP(PlanProperty, LongerWindowsNeverHurt, (uint64_t seed)) {
 }
 
 RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
-  FoldedStep step = random_step(seed);
-  DeviceModel device = random_device(seed);
+  auto [step, device] = random_case(seed);
   const int64_t before = optimum(step, device);
   const double k = *rc::gen::element(2, 4, 8);
   for (StepOp& op : step.ops) {
@@ -158,13 +152,11 @@ RC_GTEST_PROP(PlanProperty, ScalingAllTimesScalesTheSaving, (uint64_t seed)) {
 }
 
 RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
-  test::SyntheticStep spec;
-  spec.seed = seed;
   DeviceModel device = gpu_device();
   const int64_t k = *rc::gen::element(2, 4);
   device.slowdown_per_byte_ns = 0;
   device.cache_budget_bytes = 32 << 20;
-  const FoldedStep step = synthetic_step(spec);
+  const FoldedStep step = synthetic_step({.seed = seed});
   const auto fetched = [](const FoldedStep& of, const DeviceModel& on) {
     const PlanProblem problem = build_problem(of, on, {});
     int64_t blocks = 0;
@@ -192,8 +184,7 @@ RC_GTEST_PROP(PlanProperty, ScalingAllSizesScalesTheBytes, (uint64_t seed)) {
 }
 
 RC_GTEST_PROP(PlanProperty, SameInputSameBytesAndTheyCanBeRead, (uint64_t seed)) {
-  const FoldedStep step = random_step(seed);
-  const DeviceModel device = random_device(seed);
+  const auto [step, device] = random_case(seed);
   Schedule schedule = make_schedule(step, device, {}).schedule;
   RC_ASSERT(to_json(schedule) == to_json(make_schedule(step, device, {}).schedule));
   schedule.trace_path = "trace.db";
@@ -253,6 +244,9 @@ TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
     for (size_t i = 0; i < step.tensors.size(); ++i) {
       first_block[step.tensors[i].name] = static_cast<int64_t>(i) << 32;
     }
+    const auto block_of = [&](const PlannedPrefetch& prefetch) {
+      return first_block[prefetch.tensor] + prefetch.offset_bytes / kBlockBytes;
+    };
     LruCache cache(problem.budget_bytes / kBlockBytes);
     std::map<int32_t, std::vector<const PlannedPrefetch*>> due;
     int64_t stranger = int64_t{1} << 62;
@@ -263,15 +257,14 @@ TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
         due.clear();
         for (const PlannedPrefetch& prefetch : windows[next_window++].prefetches) {
           for (int64_t b = 0; b < prefetch.length_bytes / kBlockBytes; ++b) {
-            cache.touch(first_block[prefetch.tensor] + prefetch.offset_bytes / kBlockBytes + b);
+            cache.touch(block_of(prefetch) + b);
           }
           if (!prefetch.next_step) due[prefetch.consumer_ordinal].push_back(&prefetch);
         }
       }
       for (const PlannedPrefetch* prefetch : due[op.ordinal]) {
         for (int64_t b = 0; b < prefetch->length_bytes / kBlockBytes; ++b, ++checked) {
-          ASSERT_TRUE(
-              cache.touch(first_block[prefetch->tensor] + prefetch->offset_bytes / kBlockBytes + b))
+          ASSERT_TRUE(cache.touch(block_of(*prefetch) + b))
               << "seed " << seed << " operator " << op.ordinal << " " << prefetch->tensor;
         }
       }
@@ -288,9 +281,7 @@ TEST(Plan, WhatIsHeldWithinAWindowHitsInAnLruCache) {
 }
 
 TEST(Plan, FixedCostsSwitchWindowsOff) {
-  test::SyntheticStep spec;
-  spec.noise = 0.8;  // windows of very different worth
-  const FoldedStep step = synthetic_step(spec);
+  const FoldedStep step = synthetic_step({.noise = 0.8});  // windows of very different worth
   const auto used = [&](int64_t cost_ns) {
     DeviceModel device = gpu_device();
     device.window_cost_ns = cost_ns;
@@ -312,10 +303,9 @@ TEST(Plan, TheDevicesFixedCostsAreInThePrediction) {
 }
 
 TEST(Plan, SmallPiecesAreLeftOut) {
-  PlanOptions options;
-  options.min_prefetch_bytes = 1 << 20;
   for (const PlannedWindow& window :
-       make_schedule(synthetic_step(), gpu_device(), options).schedule.plan.windows) {
+       make_schedule(synthetic_step(), gpu_device(), {.min_prefetch_bytes = 1 << 20})
+           .schedule.plan.windows) {
     for (const PlannedPrefetch& prefetch : window.prefetches)
       EXPECT_GE(prefetch.length_bytes, 1 << 20);
   }
@@ -323,9 +313,8 @@ TEST(Plan, SmallPiecesAreLeftOut) {
 
 TEST(Plan, CandidatesDifferAndAreAsManyAsAsked) {
   for (const int wanted : {1, 3, 5}) {
-    PlanOptions options;
-    options.candidates = wanted;
-    const Schedule schedule = make_schedule(synthetic_step(), gpu_device(), options).schedule;
+    const Schedule schedule =
+        make_schedule(synthetic_step(), gpu_device(), {.candidates = wanted}).schedule;
     EXPECT_EQ(static_cast<int>(schedule.candidates.size()), wanted - 1);
     for (const Plan& candidate : schedule.candidates) {
       EXPECT_GE(candidate.prefetch_step_ns, schedule.plan.prefetch_step_ns);
@@ -367,9 +356,7 @@ TEST(Plan, SaysWhyItDoesNothing) {
   device = gpu_device();
   device.slowdown_per_byte_ns = 1;
   EXPECT_THAT(reason(device), HasSubstr("costs more than it saves"));
-  PlanOptions none;
-  none.strategy = Strategy::none;
-  EXPECT_THAT(reason(gpu_device(), none), HasSubstr("strategy none"));
+  EXPECT_THAT(reason(gpu_device(), {.strategy = Strategy::none}), HasSubstr("strategy none"));
 }
 
 TEST(Plan, WarnsOfWhatItCannotKnow) {
@@ -389,8 +376,7 @@ TEST(Plan, WarnsOfImplausibleGainsAndUselessOptions) {
               testing::Contains(HasSubstr("suspicious")));
   device = random_device(1);
   device.kind = "cpu";
-  PlanOptions idle;
-  idle.problem.windows = WindowsMode::idle;
+  const PlanOptions idle{.problem = {.windows = WindowsMode::idle}};
   EXPECT_THAT(make_schedule(random_step(1), device, idle).schedule.warnings,
               testing::Contains(HasSubstr("--windows idle changes nothing")));
 }
@@ -462,8 +448,7 @@ TEST(Plan, ExplainsWhyWindowsAreNotFullerAndWhatWouldGain) {
 
 TEST(Plan, ExplainsThatTheCacheIsFull) {
   const FoldedStep step = synthetic_step();
-  PlanOptions small;
-  small.problem.budget_bytes = 1 << 20;
+  const PlanOptions small{.problem = {.budget_bytes = 1 << 20}};
   const Schedule schedule = make_schedule(step, gpu_device(), small).schedule;
   ASSERT_EQ(schedule.plan.strategy, Strategy::flow);
   const Sensitivity found = sensitivity(step, gpu_device(), small, schedule);

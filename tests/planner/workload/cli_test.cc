@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "common/output_file.h"
+#include "tests/support/commands.h"
+#include "tests/support/examples.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
@@ -17,22 +19,16 @@ using nlohmann::json;
 
 using testing::HasSubstr;
 
-const std::string kTune = std::string(PRESERVE_BIN_DIR) + "/preserve-tune";
-const std::string kExamples = std::string(PRESERVE_SOURCE_DIR) + "/examples/";
+const std::string kH100 = test::device_file("h100-sxm");
 
 class TuneModel : public testing::Test {
  protected:
-  test::Run tune(std::vector<std::string> options) {
-    options.insert(options.begin(), kTune);
-    return test::run_program(options, {}, directory_.path());
+  test::Run tune(const test::Words& options) {
+    return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-tune", options), {},
+                             directory_.path());
   }
-
-  test::Run tune_model(const std::string& model, std::vector<std::string> options) {
-    for (const std::string& part : {std::string("--model"), kExamples + "models/" + model + ".json",
-                                    std::string("--device"), kExamples + "devices/h100-sxm.json"}) {
-      options.push_back(part);
-    }
-    return tune(std::move(options));
+  test::Run tune_model(const std::string& model, const test::Words& options) {
+    return tune(test::words(options, "--model", test::model_file(model), "--device", kH100));
   }
 
   json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
@@ -51,23 +47,22 @@ TEST_F(TuneModel, PlansWithoutARecording) {
 
 // Its operators take as long as the device file says.
 TEST_F(TuneModel, TheMemoryIsTheCalibratedOneWhereNothingWasRecorded) {
-  json device = json::parse(read_text_file(kExamples + "devices/h100-sxm.json"));
+  json device = json::parse(read_text_file(kH100));
   device["memory_bandwidth_low_bytes_per_s"] = 1;
   std::ofstream(directory_ / "device.json") << device;
   const auto plan = [&](const std::string& file) -> json {
-    const test::Run run = succeeded(tune({"--model", kExamples + "models/llama3-8b.json", "--tp",
-                                          "4", "--device", file, "-f", "-o", "s.json"}));
+    const test::Run run = succeeded(tune({"--model", test::model_file("llama3-8b"), "--tp", "4",
+                                          "--device", file, "-f", "-o", "s.json"}));
     EXPECT_THAT(run.err, testing::Not(HasSubstr("planned with memory at")));
     return schedule("s.json")["predicted"]["prefetch_step_ns"];
   };
-  EXPECT_EQ(plan("device.json"), plan(kExamples + "devices/h100-sxm.json"));
+  EXPECT_EQ(plan("device.json"), plan(kH100));
 }
 
 TEST_F(TuneModel, TheWrittenTraceGivesTheSamePlan) {
   const test::Run model = succeeded(tune_model(
       "qwen2-7b", {"--tp", "4", "--context", "8192", "--trace-out", "t.db", "-o", "model.json"}));
-  const test::Run trace = succeeded(
-      tune({"t.db", "--device", kExamples + "devices/h100-sxm.json", "-o", "trace.json"}));
+  const test::Run trace = succeeded(tune({"t.db", "--device", kH100, "-o", "trace.json"}));
   json from_model = schedule("model.json"), from_trace = schedule("trace.json");
   EXPECT_EQ(from_model["trace"], from_trace["trace"]);
   from_model.erase("warnings");  // doubts of the generator are not in the trace
@@ -120,9 +115,8 @@ TEST_F(TuneModel, WhatCannotBePlannedIsRefusedByItsExitCodeAndWritesNothing) {
   refused(tune_model("llama3-8b", {"--tp", "99999999999999999999", "-o", "s.json"}), "--tp");
   refused(tune_model("llama3-8b", {"--tp", "2", "-o", "s.json", "absent.db"}), "absent.db");
   refused(tune({"--tp", "2", "-o", "s.json"}), "--model");
-  refused(
-      tune({"--model", "absent.json", "--device", kExamples + "devices/h200.json", "-o", "s.json"}),
-      "absent.json");
+  refused(tune({"--model", "absent.json", "--device", test::device_file("h200"), "-o", "s.json"}),
+          "absent.json");
 }
 
 }  // namespace

@@ -141,23 +141,19 @@ TEST_F(ConfigFile, TextOfAModelThatAlsoSees) {
 }
 
 TEST_F(ConfigFile, Windows) {
-  EXPECT_EQ(windows(with(R"("num_key_value_heads":4,"sliding_window":8)", "mistral")),
-            (std::vector<int64_t>{8, 8, 8, 8}));
-  EXPECT_EQ(windows(with(R"("num_key_value_heads":4,"sliding_window":8)", "gemma2")),
-            (std::vector<int64_t>{8, 0, 8, 0}));
-  EXPECT_EQ(windows(with(R"("num_key_value_heads":4,"sliding_window":8,"use_sliding_window":false)",
-                         "qwen2")),
-            (std::vector<int64_t>{0, 0, 0, 0}));
-  EXPECT_EQ(
-      windows(with(
-          R"("num_key_value_heads":4,"sliding_window":8,"use_sliding_window":true,"max_window_layers":3)",
-          "qwen2")),
-      (std::vector<int64_t>{0, 0, 0, 8}));
-  EXPECT_EQ(
-      windows(with(R"("num_key_value_heads":4,"sliding_window":8,"layer_types":["full_attention",)"
-                   R"("sliding_attention","full_attention","full_attention"])",
-                   "qwen3")),
-      (std::vector<int64_t>{0, 8, 0, 0}));
+  using Windows = std::vector<int64_t>;
+  const auto of = [&](const std::string& more, const char* type) {
+    return windows(with(R"("num_key_value_heads":4,"sliding_window":8)" + more, type));
+  };
+  EXPECT_EQ(of("", "mistral"), (Windows{8, 8, 8, 8}));
+  EXPECT_EQ(of("", "gemma2"), (Windows{8, 0, 8, 0}));
+  EXPECT_EQ(of(R"(,"use_sliding_window":false)", "qwen2"), (Windows{0, 0, 0, 0}));
+  EXPECT_EQ(of(R"(,"use_sliding_window":true,"max_window_layers":3)", "qwen2"),
+            (Windows{0, 0, 0, 8}));
+  EXPECT_EQ(of(R"(,"layer_types":["full_attention","sliding_attention","full_attention",)"
+               R"("full_attention"])",
+               "qwen3"),
+            (Windows{0, 8, 0, 0}));
   expect_refused(R"("layer_types":["sliding_attention","full_attention","full_attention",)"
                  R"("full_attention"])",
                  "/sliding_window: missing");

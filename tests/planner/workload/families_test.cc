@@ -8,33 +8,26 @@
 // equals its source to the last digit, unless the source is `rounded` or the comment says how far
 // it is. Tied embeddings count once; layers that predict further tokens do not count. The
 // configurations, reduced to the keys that matter, were not compared key by key.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "planner/workload/model/parameters.h"
-#include "tests/support/synthetic_trace.h"
+#include "tests/planner/workload/examples.h"
 
 namespace preserve {
 namespace {
 
-// What most configurations say under the same keys.
-struct Shape {
-  int64_t hidden, intermediate, layers, heads, vocabulary, kv_heads;
-};
-constexpr Shape of(int64_t hidden, int64_t intermediate, int64_t layers, int64_t heads,
-                   int64_t vocabulary, int64_t kv_heads = 0) {
+constexpr test::ModelShape of(int64_t hidden, int64_t intermediate, int64_t layers, int64_t heads,
+                              int64_t vocabulary, int64_t kv_heads = 0) {
   return {hidden, intermediate, layers, heads, vocabulary, kv_heads};
 }
-constexpr Shape kOthers{};  // whose keys are others
+constexpr test::ModelShape kOthers{};  // whose keys are others
 
 struct Published {
   const char* name;
   int64_t parameters;
   int64_t kv_elements;  // per token: 2 * layers with a cache * KV heads * head size
   const char* type;
-  Shape shape;
+  test::ModelShape shape;
   const char* more;  // further keys
 };
 void PrintTo(const Published& model, std::ostream* out) {
@@ -251,26 +244,12 @@ const Published kModels[] = {
      R"("intermediate_size": null, "max_position_embeddings": 2048, "vocab_size": 50257)"},
 };
 
-std::string config_of(const Published& model) {
-  const auto& [hidden, intermediate, layers, heads, vocabulary, kv_heads] = model.shape;
-  std::string keys;
-  if (hidden != 0) {
-    keys = fmt::format(R"(, "hidden_size": {}, "intermediate_size": {}, "num_hidden_layers": {}, )"
-                       R"("num_attention_heads": {}, "vocab_size": {})",
-                       hidden, intermediate, layers, heads, vocabulary);
-  }
-  if (kv_heads != 0) keys += fmt::format(R"(, "num_key_value_heads": {})", kv_heads);
-  if (*model.more != 0) keys += std::string(", ") + model.more;
-  return fmt::format(R"({{"model_type": "{}"{}}})", model.type, keys);
-}
-
 class Families : public testing::TestWithParam<Published> {};
 
 TEST_P(Families, HaveThePublishedParameters) {
   const Published& published = GetParam();
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "m.json") << config_of(published);
-  const ModelConfig model = load_model_config(directory / "m.json");
+  const ModelConfig model =
+      test::model_of(test::keys_of(published.type, published.shape, published.more));
   const auto expected = static_cast<double>(published.parameters);
   EXPECT_NEAR(static_cast<double>(parameter_count(model)), expected, 0.001 * expected);
   EXPECT_EQ(kv_elements_per_token(model), published.kv_elements);

@@ -27,34 +27,23 @@ namespace {
 using test::device_file;
 using test::example_device;
 using test::fails_with;
+using test::keys_of;
+using test::model_of;
+using test::on_h100;
 namespace fs = std::filesystem;
 
 const std::string kMakePresets = PRESERVE_SOURCE_DIR "/scripts/make-device-presets";
 
-ModelConfig model_of(const std::string& keys) {
-  const test::TemporaryDirectory directory;
-  std::ofstream(directory / "m.json") << "{" << keys << "}";
-  return load_model_config(directory / "m.json");
-}
-
 // --- whole steps ---------------------------------------------------------------------------------
 
-const char* const kLlama2Small =
-    R"("model_type":"llama","hidden_size":4096,"intermediate_size":11008,"num_hidden_layers":32,)"
-    R"("num_attention_heads":32,"vocab_size":32000)";
-const char* const kLlama2Large =
-    R"("model_type":"llama","hidden_size":8192,"intermediate_size":28672,"num_hidden_layers":80,)"
-    R"("num_attention_heads":64,"num_key_value_heads":8,"vocab_size":32000)";
-const char* const kLlama3Small =
-    R"("model_type":"llama","hidden_size":4096,"intermediate_size":14336,"num_hidden_layers":32,)"
-    R"("num_attention_heads":32,"num_key_value_heads":8,"vocab_size":128256)";
-const char* const kLlama3Large =
-    R"("model_type":"llama","hidden_size":8192,"intermediate_size":28672,"num_hidden_layers":80,)"
-    R"("num_attention_heads":64,"num_key_value_heads":8,"vocab_size":128256)";
+const std::string kLlama2Small = keys_of("llama", {4096, 11008, 32, 32, 32000});
+const std::string kLlama2Large = keys_of("llama", {8192, 28672, 80, 64, 32000, 8});
+const std::string kLlama3Small = keys_of("llama", {4096, 14336, 32, 32, 128256, 8});
+const std::string kLlama3Large = keys_of("llama", {8192, 28672, 80, 64, 128256, 8});
 
 struct MeasuredStep {
   const char* source;
-  const char* model;
+  std::string model;
   const char* device;
   int64_t ranks, batch, context;
   WeightType type;
@@ -138,21 +127,15 @@ TEST(Collectives, OfTheLibraryThatIsChosen) {
 
 TEST(GeneratedSteps, ContextsOfEachSequence) {
   WorkloadSpec spec{.model = model_of(kLlama3Small), .batch = 2, .contexts = {1000, 3000}};
-  const auto core = [](const FoldedStep& step) {
-    for (const StepOp& op : step.ops) {
-      if (op.name == "layers.0.attn.core") return op;
-    }
-    return StepOp();
-  };
-  const StepOp uneven = core(generate_workload(spec, example_device("h100-sxm")).step);
+  const auto core = [&] { return test::op_named(on_h100(spec).step, "layers.0.attn.core"); };
+  const StepOp uneven = core();
   EXPECT_EQ(uneven.accesses[0].bytes, 4000 * 8 * 128 * 2);
   spec.contexts = {2000, 2000};
-  const StepOp even = core(generate_workload(spec, example_device("h100-sxm")).step);
+  const StepOp even = core();
   EXPECT_EQ(even.accesses[0].bytes, uneven.accesses[0].bytes);
   EXPECT_GE(uneven.dur_ns, even.dur_ns);
   spec.contexts = {2000};
-  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
-              fails_with("names 1 sequences"));
+  EXPECT_THAT([&] { on_h100(spec); }, fails_with("names 1 sequences"));
 }
 
 TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
@@ -162,7 +145,7 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
       R"("num_attention_heads":8,"vocab_size":1000,"num_local_experts":8,"num_experts_per_tok":2)");
   const auto experts_read = [&](int64_t batch) {
     spec.batch = batch;
-    const FoldedStep step = generate_workload(spec, example_device("h100-sxm")).step;
+    const FoldedStep step = on_h100(spec).step;
     for (const StepTensor& tensor : step.tensors) {
       if (tensor.name != "layers.0.mlp.experts.down.weight") continue;
       EXPECT_EQ(tensor.role, TensorRole::unknown) << "never prefetched";
@@ -173,33 +156,29 @@ TEST(GeneratedSteps, ExpertsAreReadButOfUnknownRole) {
   EXPECT_EQ(experts_read(1), 2);
   EXPECT_EQ(experts_read(4), 5) << "8 (1 - 0.75^4) = 5.5 distinct experts";
   EXPECT_EQ(experts_read(64), 8);
-  EXPECT_EQ(generate_workload(spec, example_device("h100-sxm")).bytes.weights,
-            2 * (4 * 1024 * 1024 + 8 * 1024 + 8 * 3 * 1024 * 2048));
+  EXPECT_EQ(on_h100(spec).bytes.weights, 2 * (4 * 1024 * 1024 + 8 * 1024 + 8 * 3 * 1024 * 2048));
 }
 
 TEST(GeneratedSteps, WindowsBoundTheCache) {
-  const WorkloadSpec spec{
-      .model = model_of(std::string(kLlama3Small) + R"(,"sliding_window":1024)"), .context = 8192};
-  EXPECT_EQ(generate_workload(spec, example_device("h100-sxm")).bytes.kv,
-            int64_t{32} * 2 * 1024 * 8 * 128 * 2);
+  const WorkloadSpec spec{.model = model_of(kLlama3Small + R"(,"sliding_window":1024)"),
+                          .context = 8192};
+  EXPECT_EQ(on_h100(spec).bytes.kv, int64_t{32} * 2 * 1024 * 8 * 128 * 2);
 }
 
 TEST(GeneratedSteps, EngineOverheadIsOperatorsOfItsOwn) {
   WorkloadSpec spec{.model = model_of(kLlama3Small)};
-  const Workload plain = generate_workload(spec, example_device("h100-sxm"));
+  const Workload plain = on_h100(spec);
   spec.engine_overhead = 1.4;
-  const Workload slow = generate_workload(spec, example_device("h100-sxm"));
+  const Workload slow = on_h100(spec);
   EXPECT_NEAR(slow.step.wall_ns / plain.step.wall_ns, 1.4, 1e-4);
   EXPECT_EQ(slow.step.ops.size(), plain.step.ops.size() + 32 + 2);
   spec.engine_overhead = 0.9;
-  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
-              fails_with("--engine-overhead"));
+  EXPECT_THAT([&] { on_h100(spec); }, fails_with("--engine-overhead"));
 }
 
 TEST(GeneratedSteps, FourBitsWhereTheDeviceHasThem) {
   WorkloadSpec spec{.model = model_of(kLlama3Small), .type = WeightType::fp4};
-  EXPECT_THAT([&] { generate_workload(spec, example_device("h100-sxm")); },
-              fails_with("no fp4 arithmetic rate"));
+  EXPECT_THAT([&] { on_h100(spec); }, fails_with("no fp4 arithmetic rate"));
   const Workload fp4 = generate_workload(spec, example_device("b200"));
   spec.type = WeightType::fp8;
   const Workload fp8 = generate_workload(spec, example_device("b200"));

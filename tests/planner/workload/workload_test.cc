@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "common/error.h"
 #include "db/trace_db.h"
@@ -14,7 +14,6 @@
 #include "planner/workload/workload_trace.h"
 #include "tests/planner/workload/examples.h"
 #include "tests/support/errors.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -22,15 +21,10 @@ namespace {
 using test::example;
 using test::example_device;
 using test::fails_with;
+using test::on_h100;
+using test::op_named;
 using test::TemporaryDirectory;
 using testing::HasSubstr;
-
-const StepOp& op_named(const FoldedStep& step, const std::string& name) {
-  const auto found = std::find_if(step.ops.begin(), step.ops.end(),
-                                  [&](const StepOp& op) { return op.name == name; });
-  if (found == step.ops.end()) throw std::runtime_error("no operator " + name);
-  return *found;
-}
 
 // --- bytes ---------------------------------------------------------------------------------------
 
@@ -103,7 +97,7 @@ TEST(Workload, FootprintsOfThePaperModels) {
 TEST(Workload, KeyValueHeadsThatDoNotDivideGoByTheFullestRank) {
   // 10 heads on 4 ranks: 3 + 3 + 2 + 2.
   const WorkloadSpec spec = example("phi-3-medium", 4, 1, 1024);
-  const FoldedStep step = generate_workload(spec, example_device("h100-sxm")).step;
+  const FoldedStep step = on_h100(spec).step;
   EXPECT_EQ(read_bytes(step, "layers.0.attn.core"), 2 * 3 * 128 * 1024 * 2);
   EXPECT_THAT(step.warnings, testing::Contains(HasSubstr("do not divide the 10 key-value heads")));
 }
@@ -112,7 +106,7 @@ TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
   const auto step = [](int64_t ranks) {
     WorkloadSpec spec = example("llama3-8b", ranks, 1, 1024);
     spec.allreduce_ns = 5000;
-    return generate_workload(spec, example_device("h100-sxm")).step;
+    return on_h100(spec).step;
   };
   const FoldedStep eight = step(8), sixteen = step(16);
   EXPECT_EQ(read_bytes(sixteen, "layers.0.attn.core"), read_bytes(eight, "layers.0.attn.core"));
@@ -122,7 +116,7 @@ TEST(Workload, MoreRanksThanKeyValueHeadsHoldCopies) {
 
 TEST(Workload, RanksMustDivideTheModel) {
   const auto split = [](const char* model, int64_t ranks) {
-    return [=] { generate_workload(example(model, ranks, 1, 1024), example_device("h100-sxm")); };
+    return [=] { on_h100(example(model, ranks, 1, 1024)); };
   };
   EXPECT_THAT(split("qwen2-7b", 8), fails_with("8 ranks do not divide the 28 attention heads"));
   EXPECT_THAT(split("llama3-8b", 3), fails_with("3 ranks do not divide the 32 attention heads"));
@@ -194,9 +188,8 @@ TEST(Workload, StepLooksLikeARecordedOne) {
 }
 
 TEST(Workload, LargeBatchesAreBoundByArithmetic) {
-  const DeviceModel device = example_device("h100-sxm");
-  const FoldedStep small = generate_workload(example("llama3-8b", 4, 1, 1024), device).step;
-  const FoldedStep large = generate_workload(example("llama3-8b", 4, 1024, 1024), device).step;
+  const FoldedStep small = on_h100(example("llama3-8b", 4, 1, 1024)).step;
+  const FoldedStep large = on_h100(example("llama3-8b", 4, 1024, 1024)).step;
   const StepOp& memory_bound = op_named(small, "layers.0.mlp.gate_up");
   EXPECT_LT(memory_bound.floor_ns, memory_bound.dur_ns / 2);
   const StepOp& compute_bound = op_named(large, "layers.0.mlp.gate_up");
@@ -204,20 +197,16 @@ TEST(Workload, LargeBatchesAreBoundByArithmetic) {
 }
 
 TEST(Workload, OneRankHasNoCollectives) {
-  const FoldedStep step =
-      generate_workload(example("llama3-8b", 1, 1, 1024), example_device("h100-sxm")).step;
+  const FoldedStep step = on_h100(example("llama3-8b", 1, 1, 1024)).step;
   for (const StepOp& op : step.ops) EXPECT_NE(op.kind, OpKind::collective) << op.name;
 }
 
 TEST(Workload, WhatDoesNotFitIsNotApplicable) {
-  const DeviceModel device = example_device("h100-sxm");
   // GiB: 70.6e9 parameters of two bytes
-  EXPECT_THAT([&] { generate_workload(example("llama3-70b", 1, 1, 1024), device); },
+  EXPECT_THAT([] { on_h100(example("llama3-70b", 1, 1, 1024)); },
               fails_with(ErrorKind::not_applicable, HasSubstr("131.")));
-  EXPECT_NO_THROW(generate_workload(example("llama3-70b", 4, 1, 1024), device));
-  DeviceModel unknown = device;
-  unknown.memory_bytes = 0;
-  EXPECT_THAT(generate_workload(example("llama3-70b", 2, 1, 1024), unknown).step.warnings,
+  EXPECT_NO_THROW(on_h100(example("llama3-70b", 4, 1, 1024)));
+  EXPECT_THAT(generate_workload(example("llama3-70b", 2, 1, 1024), roomy_device()).step.warnings,
               testing::Contains(HasSubstr("does not state its memory")));
 }
 
@@ -236,61 +225,54 @@ TEST(Workload, DevicesThatLackARateAreRefused) {
 }
 
 TEST(Workload, DoubtsAreStated) {
-  const DeviceModel device = example_device("h100-sxm");
   WorkloadSpec six = example("llama3-8b", 6, 1, 1024);
   for (LayerShape& layer : six.model.layers) {
     layer.attention->heads = layer.attention->kv_heads = 24;
     layer.mlp->columns = 14'400;
   }
-  EXPECT_THAT(generate_workload(six, device).step.warnings,
-              testing::Contains(HasSubstr("6 ranks is interpolated")));
-  EXPECT_THAT(generate_workload(example("llama3-8b", 2, 16384, 4), device).step.warnings,
+  EXPECT_THAT(on_h100(six).step.warnings, testing::Contains(HasSubstr("6 ranks is interpolated")));
+  EXPECT_THAT(on_h100(example("llama3-8b", 2, 16384, 4)).step.warnings,
               testing::Contains(HasSubstr("extrapolated")));
 }
 
 // --- the trace -----------------------------------------------------------------------------------
 
+auto facts_of(const FoldedStep& step) {
+  return std::tie(step.rank, step.process, step.world_size, step.source, step.steps_total,
+                  step.steps_used, step.wall_ns, step.streams);
+}
+auto facts_of(const StepTensor& tensor) {
+  return std::tie(tensor.name, tensor.role, tensor.bytes, tensor.written);
+}
+auto facts_of(const StepOp& op) {
+  return std::tie(op.name, op.kind, op.start_ns, op.dur_ns, op.floor_ns, op.gemm);
+}
+auto facts_of(const StepCollective& collective) {
+  return std::tie(collective.function, collective.bytes, collective.ranks);
+}
+auto facts_of(const StepAccess& access) {
+  return std::tie(access.tensor, access.offset_bytes, access.bytes, access.mode, access.confidence,
+                  access.source);
+}
+
 void expect_same(const FoldedStep& a, const FoldedStep& b) {
-  EXPECT_EQ(a.rank, b.rank);
-  EXPECT_EQ(a.process, b.process);
-  EXPECT_EQ(a.world_size, b.world_size);
-  EXPECT_EQ(a.source, b.source);
-  EXPECT_EQ(a.steps_total, b.steps_total);
-  EXPECT_EQ(a.steps_used, b.steps_used);
-  EXPECT_EQ(a.wall_ns, b.wall_ns);
-  EXPECT_EQ(a.streams, b.streams);
+  EXPECT_EQ(facts_of(a), facts_of(b));
   ASSERT_EQ(a.tensors.size(), b.tensors.size());
   for (size_t i = 0; i < a.tensors.size(); ++i) {
-    EXPECT_EQ(a.tensors[i].name, b.tensors[i].name);
-    EXPECT_EQ(a.tensors[i].role, b.tensors[i].role);
-    EXPECT_EQ(a.tensors[i].bytes, b.tensors[i].bytes);
-    EXPECT_EQ(a.tensors[i].written, b.tensors[i].written);
+    EXPECT_EQ(facts_of(a.tensors[i]), facts_of(b.tensors[i]));
   }
   ASSERT_EQ(a.ops.size(), b.ops.size());
   for (size_t i = 0; i < a.ops.size(); ++i) {
-    SCOPED_TRACE(a.ops[i].name);
-    EXPECT_EQ(a.ops[i].name, b.ops[i].name);
-    EXPECT_EQ(a.ops[i].kind, b.ops[i].kind);
-    EXPECT_EQ(a.ops[i].start_ns, b.ops[i].start_ns);
-    EXPECT_EQ(a.ops[i].dur_ns, b.ops[i].dur_ns);
-    EXPECT_EQ(a.ops[i].floor_ns, b.ops[i].floor_ns);
-    EXPECT_EQ(a.ops[i].gemm, b.ops[i].gemm);
-    EXPECT_EQ(a.ops[i].collective.has_value(), b.ops[i].collective.has_value());
-    if (a.ops[i].collective && b.ops[i].collective) {
-      EXPECT_EQ(a.ops[i].collective->function, b.ops[i].collective->function);
-      EXPECT_EQ(a.ops[i].collective->bytes, b.ops[i].collective->bytes);
-      EXPECT_EQ(a.ops[i].collective->ranks, b.ops[i].collective->ranks);
+    const StepOp &left = a.ops[i], &right = b.ops[i];
+    SCOPED_TRACE(left.name);
+    EXPECT_EQ(facts_of(left), facts_of(right));
+    ASSERT_EQ(left.collective.has_value(), right.collective.has_value());
+    if (left.collective) {
+      EXPECT_EQ(facts_of(*left.collective), facts_of(*right.collective));
     }
-    ASSERT_EQ(a.ops[i].accesses.size(), b.ops[i].accesses.size());
-    for (size_t j = 0; j < a.ops[i].accesses.size(); ++j) {
-      const StepAccess& left = a.ops[i].accesses[j];
-      const StepAccess& right = b.ops[i].accesses[j];
-      EXPECT_EQ(left.tensor, right.tensor);
-      EXPECT_EQ(left.offset_bytes, right.offset_bytes);
-      EXPECT_EQ(left.bytes, right.bytes);
-      EXPECT_EQ(left.mode, right.mode);
-      EXPECT_EQ(left.confidence, right.confidence);
-      EXPECT_EQ(left.source, right.source);
+    ASSERT_EQ(left.accesses.size(), right.accesses.size());
+    for (size_t j = 0; j < left.accesses.size(); ++j) {
+      EXPECT_EQ(facts_of(left.accesses[j]), facts_of(right.accesses[j]));
     }
   }
 }
@@ -307,11 +289,10 @@ TEST(Workload, TraceOutFoldsBackToTheSameStep) {
 }
 
 TEST(Workload, APrefillWorksOnAllTokensOfItsPrompts) {
-  const DeviceModel device = example_device("h100-sxm");
   WorkloadSpec spec = example("llama3-8b", 2, 3, 500);
-  const Workload decode = generate_workload(spec, device);
+  const Workload decode = on_h100(spec);
   spec.new_tokens = 500;
-  const Workload prefill = generate_workload(spec, device);
+  const Workload prefill = on_h100(spec);
   ASSERT_EQ(prefill.step.ops.size(), decode.step.ops.size());
   EXPECT_EQ(prefill.bytes.weights, decode.bytes.weights);
   EXPECT_EQ(prefill.bytes.kv, decode.bytes.kv);

@@ -11,6 +11,7 @@
 #include "common/output_file.h"
 #include "planner/workload/workload_options.h"
 #include "tests/planner/workload/align/engine_trace.h"
+#include "tests/planner/workload/examples.h"
 #include "tests/support/commands.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
@@ -26,9 +27,8 @@ using test::words;
 using testing::AllOf;
 using testing::HasSubstr;
 
-const std::string kTune = std::string(PRESERVE_BIN_DIR) + "/preserve-tune";
-const std::string kProfile = std::string(PRESERVE_BIN_DIR) + "/preserve-profile";
-const std::string kExamples = std::string(PRESERVE_SOURCE_DIR) + "/examples/";
+const std::string kTune = PRESERVE_BIN_DIR "/preserve-tune";
+const std::string kH100 = test::device_file("h100-sxm");
 
 class TuneTraceWithModel : public testing::Test {
  protected:
@@ -40,21 +40,18 @@ class TuneTraceWithModel : public testing::Test {
     spec.ranks = 8;
     spec.batch = 16;
     spec.context = 2000;
-    test::write_engine_trace(
-        directory_ / "trace.db",
-        generate_workload(spec, load_device(kExamples + "devices/h100-sxm.json")), engine, tweak);
+    test::write_engine_trace(directory_ / "trace.db", test::on_h100(spec), engine, tweak);
   }
 
   test::Run tune(const Words& options) {
-    return test::run_program(
-        words(kTune, "trace.db", "--device", kExamples + "devices/h100-sxm.json", options), {},
-        directory_.path());
+    return test::run_program(words(kTune, "trace.db", "--device", kH100, options), {},
+                             directory_.path());
   }
 
   json schedule(const char* name) { return json::parse(read_text_file(directory_ / name)); }
   bool exists(const char* name) { return fs::exists(directory_ / name); }
 
-  const std::string model_ = kExamples + "models/llama3-8b.json";
+  const std::string model_ = test::model_file("llama3-8b");
   TemporaryDirectory directory_;
 };
 
@@ -86,7 +83,7 @@ TEST_F(TuneTraceWithModel, RefusesWhatDoesNotGoTogether) {
   refused({"--model", model_, "--print", "step"}, "--print");
   refused({"--model", model_, "--engine-overhead", "1.4"}, "--engine-overhead");
   refused({"--model", model_, "--allreduce-time", "9us"}, "--allreduce-time");
-  refused({"--model", kExamples + "models/qwen2-7b.json", "--tp", "4"}, "the model has");
+  refused({"--model", test::model_file("qwen2-7b"), "--tp", "4"}, "the model has");
   refused({"--model", "absent.json"}, "absent.json");
   refused({"--model", model_, "--phase", "prefill"}, "no prefill step");
 }
@@ -149,11 +146,12 @@ TEST_P(RealTraces, KernelsGetTheBytesOfTheirModel) {
   if (found.empty()) GTEST_SKIP() << GetParam().file << " is not in " << folder;
   const TemporaryDirectory directory;
   OutputFile(directory / "config.json", false).write(GetParam().config);
-  succeeded(test::run_program({kProfile, "--import", found.string(), "-o", "trace.db"}, {},
-                              directory.path()));
+  succeeded(test::run_program(
+      {PRESERVE_BIN_DIR "/preserve-profile", "--import", found.string(), "-o", "trace.db"}, {},
+      directory.path()));
   const test::Run run =
       succeeded(test::run_program({kTune, "trace.db", "--model", "config.json", "--device",
-                                   kExamples + "devices/" + GetParam().device + ".json"},
+                                   test::device_file(GetParam().device)},
                                   {}, directory.path()));
   std::smatch share;
   ASSERT_TRUE(std::regex_search(run.out, share, std::regex("bytes known for ([0-9.]+) %")))

@@ -14,9 +14,8 @@
 #include "db/trace_db.h"
 #include "planner/workload/align/step_size.h"
 #include "tests/planner/workload/align/engine_trace.h"
+#include "tests/planner/workload/examples.h"
 #include "tests/support/errors.h"
-#include "tests/support/paths.h"
-#include "tests/support/synthetic_trace.h"
 
 namespace preserve {
 namespace {
@@ -27,22 +26,17 @@ using align::AlignedStep;
 using align::write_aligned_trace;
 using test::EngineTrace;
 using test::fails_with;
+using test::model_file;
 using testing::AllOf;
 using testing::HasSubstr;
 
-const fs::path kSource = PRESERVE_SOURCE_DIR;
-
 class Recordings : public testing::Test {
  protected:
-  Recordings() : device_(load_device(kSource / "examples/devices/h100-sxm.json")) {
-    use(kSource / "examples/models/llama3-8b.json");
-  }
+  Recordings() { options_.model = model_file("llama3-8b"); }
 
-  void use(const fs::path& model) { options_.model = model.string(); }
   void use_text(const char* name, const std::string& config) {
-    const fs::path path = directory_ / name;
-    OutputFile(path, true).write(config);
-    use(path);
+    options_.model = (directory_ / name).string();
+    OutputFile(options_.model, true).write(config);
   }
 
   // Of `ranks` ranks and `batch` sequences with 1000 tokens each.
@@ -70,7 +64,7 @@ class Recordings : public testing::Test {
 
   test::TemporaryDirectory directory_;
   fs::path trace_ = directory_ / "trace.db";
-  DeviceModel device_;
+  DeviceModel device_ = test::example_device("h100-sxm");
   WorkloadOptions options_;
 };
 
@@ -282,9 +276,9 @@ TEST_F(Recordings, AnotherModelIsRefusedWithTheFirstDisagreement) {
   const Workload model = workload(4, 8);
   options_.batch = 8;
   const TraceDb plain = recorded(model, {});
-  use(kSource / "examples/models/llama3-70b.json");
+  options_.model = model_file("llama3-70b");
   EXPECT_THAT([&] { align(plain); }, fails_with("no kernel runs layers."));
-  use(kSource / "examples/models/qwen2-7b.json");  // 28 layers, not 32
+  options_.model = model_file("qwen2-7b");  // 28 layers, not 32
   EXPECT_THAT([&] { align(plain); }, fails_with("32 of them attention; the model has"));
   EXPECT_NO_THROW(align(plain, true)) << "--force goes on";
 }
