@@ -13,14 +13,12 @@ int main() {
   for (const int64_t ranks : {4, 8}) {
     for (const int64_t batch : {1, 4, 16}) {
       for (const int64_t context : {2048, 8192, 32768}) {
-        ExplorePoint point;
-        point.model = &model;
-        point.device = &device;
-        point.type = WeightType::fp8;
-        point.ranks = ranks;
-        point.batch = batch;
-        point.context = context;
-        points.push_back(point);
+        points.push_back({.model = &model,
+                          .device = &device,
+                          .type = WeightType::fp8,
+                          .ranks = ranks,
+                          .batch = batch,
+                          .context = context});
       }
     }
   }

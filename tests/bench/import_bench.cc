@@ -4,11 +4,11 @@
 // thread and the machine may be busy; memory is the peak resident set of the process.
 //   bench_import [--megabytes N]    N: size of the generated JSON, default 2048
 // With PRESERVE_REAL_TRACES, the largest trace in it is measured too, against Python's json module.
+#include <fmt/format.h>
 #include <sqlite3.h>
 #include <unistd.h>
 #include <zlib.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -85,9 +85,9 @@ void append_launch(std::string& text, long index) {
 uint64_t generate_json(const fs::path& path, uint64_t bytes) {
   std::ofstream out(path, std::ios::binary);
   std::string text =
-      "{\"schemaVersion\": 1, \"deviceProperties\": [{\"id\": 0, \"name\": \"NVIDIA H100 80GB "
-      "HBM3\", "
-      "\"totalGlobalMem\": 85018279936}], \"traceEvents\": [\n";
+      R"({"schemaVersion": 1, "deviceProperties": [{"id": 0, "name": "NVIDIA H100 80GB HBM3", )"
+      R"("totalGlobalMem": 85018279936}], "traceEvents": [)"
+      "\n";
   uint64_t written = 0;
   for (long index = 1; written + text.size() < bytes; ++index) {
     append_launch(text, index);
@@ -108,43 +108,30 @@ uint64_t generate_json(const fs::path& path, uint64_t bytes) {
 int64_t generate_nsys(const fs::path& path, int64_t kernels) {
   sqlite3* db = nullptr;
   sqlite3_open(path.c_str(), &db);
-  const std::string tid = std::to_string((int64_t{0x0001000001} << 24) + 5);
-  const std::string pid = std::to_string(int64_t{0x0001000001} << 24);
-  const std::string count = std::to_string(kernels);
-  const std::string sql =
+  constexpr int64_t kPid = int64_t{0x0001000001} << 24;
+  const std::string sql = fmt::format(
       "CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT);"
       "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 199) "
       "INSERT INTO StringIds SELECT i, 'nvjet_sm90_tst_' || i FROM n;"
       "INSERT INTO StringIds VALUES (1000, 'layers.1.mlp');"
       "CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL (start INTEGER NOT NULL, end INTEGER NOT NULL, "
-      "deviceId INTEGER, "
-      "contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, "
-      "demangledName INTEGER, "
-      "shortName INTEGER, gridX INTEGER, gridY INTEGER, gridZ INTEGER, graphNodeId INTEGER);"
+      "deviceId INTEGER, contextId INTEGER, streamId INTEGER, correlationId INTEGER, "
+      "globalPid INTEGER, demangledName INTEGER, shortName INTEGER, gridX INTEGER, gridY INTEGER, "
+      "gridZ INTEGER, graphNodeId INTEGER);"
       "CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INTEGER, end INTEGER, eventClass INTEGER, "
-      "globalTid INTEGER, "
-      "correlationId INTEGER, nameId INTEGER, returnValue INTEGER);"
+      "globalTid INTEGER, correlationId INTEGER, nameId INTEGER, returnValue INTEGER);"
       "CREATE TABLE NVTX_EVENTS (start INTEGER, end INTEGER, eventType INTEGER, text TEXT, "
-      "globalTid INTEGER, textId "
-      "INTEGER, domainId INTEGER);"
-      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
-      count +
-      ") "
+      "globalTid INTEGER, textId INTEGER, domainId INTEGER);"
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0}) "
       "INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL SELECT i * 10000 + 6000, i * 10000 + 15500, 0, 1, 7, "
-      "i, " +
-      pid +
-      ", i % 200, i % 200, 32, 1, 1, NULL FROM n;"
-      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
-      count +
-      ") "
-      "INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME SELECT i * 10000, i * 10000 + 3000, 0, " +
-      tid +
-      ", i, 1, 0 FROM n;"
-      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " +
-      count +
-      " / 4) "
-      "INSERT INTO NVTX_EVENTS SELECT i * 40000 - 10, i * 40000 + 35000, 59, NULL, " +
-      tid + ", 1000, 0 FROM n;";
+      "i, {1}, i % 200, i % 200, 32, 1, 1, NULL FROM n;"
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0}) "
+      "INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME SELECT i * 10000, i * 10000 + 3000, 0, {2}, i, 1, 0 "
+      "FROM n;"
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {0} / 4) "
+      "INSERT INTO NVTX_EVENTS SELECT i * 40000 - 10, i * 40000 + 35000, 59, NULL, {2}, 1000, 0 "
+      "FROM n;",
+      kernels, kPid, kPid + 5);
   sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr);
   sqlite3_close(db);
   return 2 * kernels + kernels / 4;

@@ -5,14 +5,13 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <functional>
 #include <string>
 
 #include "common/error.h"
 #include "planner/search/plan.h"
 #include "planner/workload/workload.h"
-#include "tests/support/paths.h"
+#include "tests/support/examples.h"
 
 namespace preserve::bench {
 
@@ -28,18 +27,14 @@ struct PlanCell {
   }
 };
 
-inline std::filesystem::path example(const std::string& folder, const std::string& name) {
-  return std::filesystem::path(PRESERVE_SOURCE_DIR) / "examples" / folder / (name + ".json");
-}
-
 inline void for_each_plan_cell(const std::function<void(const PlanCell&)>& use) {
   for (const std::string device_name :
        {"a100-80g", "ascend-910b", "b200", "h100-sxm", "h200", "l40s", "rtx-pro-6000"}) {
-    const DeviceModel device = load_device(example("devices", device_name));
+    const DeviceModel device = load_device(test::device_file(device_name));
     for (const std::string model :
          {"llama3-8b", "llama3-70b", "qwen2-7b", "qwen2-72b", "phi-3-small", "phi-3-medium"}) {
       WorkloadSpec spec;
-      spec.model = load_model_config(example("models", model));
+      spec.model = load_model_config(test::model_file(model));
       // No published table of this device: an assumption, long enough to fill.
       if (device.collectives.empty()) spec.allreduce_ns = 60'000;
       for (const int64_t ranks : {2, 4, 8}) {

@@ -17,9 +17,9 @@ namespace {
 Schedule planned_before(const bench::PlanCell& cell, const std::string& output) {
   std::vector<std::string> argv = {PRESERVE_TUNE_BEFORE,
                                    "--model",
-                                   bench::example("models", cell.model),
+                                   test::model_file(cell.model),
                                    "--device",
-                                   bench::example("devices", cell.device_name),
+                                   test::device_file(cell.device_name),
                                    "--tp",
                                    std::to_string(cell.spec.ranks),
                                    "--batch",

@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "common/error.h"
 #include "tests/bench/metric.h"
 #include "tests/reports/scenario_files.h"
 #include "tests/support/paths.h"

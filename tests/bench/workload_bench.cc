@@ -1,18 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long the step of a model with 80 layers takes to be made from its config and a device file.
-#include "planner/schedule/device.h"
-#include "planner/workload/workload.h"
 #include "tests/bench/metric.h"
-#include "tests/support/paths.h"
+#include "tests/planner/workload/examples.h"
 
 int main() {
   using namespace preserve;
-  const std::string examples = PRESERVE_SOURCE_DIR "/examples/";
-  const DeviceModel device = load_device(examples + "devices/h100-sxm.json");
-  WorkloadSpec spec{.model = load_model_config(examples + "models/llama3-70b.json"),
-                    .ranks = 8,
-                    .batch = 8,
-                    .context = 8192};
+  const DeviceModel device = test::example_device("h100-sxm");
+  const WorkloadSpec spec{
+      .model = test::example_model("llama3-70b"), .ranks = 8, .batch = 8, .context = 8192};
   std::vector<double> wall_ms;
   size_t operators = 0;
   for (int i = 0; i < 101; ++i) {
