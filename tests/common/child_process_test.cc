@@ -141,12 +141,9 @@ TEST(Child, WhatWasIgnoredStaysIgnored) {
 }
 
 TEST(Child, IsEndedWithItsWholeGroupWhenTheTimeIsOver) {
-  ChildSetup setup{{"sh", "-c", "sleep 1000 & echo started; wait"}};
-  setup.own_group = true;
-  ChildWatch watch;
-  watch.time_limit_ns = 10 * kTenMs;
-  watch.limit_signal = SIGKILL;
-  const Ended ended = wait_for(setup, watch);  // the sleeping one holds the pipe open
+  const Ended ended =  // the sleeping one holds the pipe open
+      wait_for({.argv = {"sh", "-c", "sleep 1000 & echo started; wait"}, .own_group = true},
+               {.time_limit_ns = 10 * kTenMs, .limit_signal = SIGKILL});
   EXPECT_TRUE(ended.end.timed_out);
   EXPECT_EQ(ended.end.exit_code, 128 + SIGKILL);
 }
