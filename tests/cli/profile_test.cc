@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 
 #include "common/foreground_child.h"
 #include "common/output_file.h"
@@ -27,6 +28,15 @@ using ::testing::Not;
 
 size_t files_in(const fs::path& folder) {
   return names_in(folder).size();
+}
+
+// A recording of one rank of several, changed further by `more`.
+void write_rank(const fs::path& path, int64_t rank, int64_t world_size,
+                const std::function<void(TraceDb&)>& more = {}) {
+  write_synthetic_trace(path, {.ranks = 1}, [&](TraceDb& db) {
+    db.execute("UPDATE process SET rank = ?1, world_size = ?2, pid = ?1 + 1", {rank, world_size});
+    if (more) more(db);
+  });
 }
 
 class ProfileCli : public testing::Test {
@@ -100,14 +110,13 @@ TEST_F(ProfileCli, NothingRecordedLeavesTheOlderTrace) {
 
 TEST_F(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
   const std::vector<std::string> names{"a?mode=rwc.db", "b#c%41.db"};
-  for (int64_t rank : {0, 1}) {
-    write_synthetic_trace(
-        folder_.path() / names[static_cast<size_t>(rank)], {.ranks = 1}, [rank](TraceDb& db) {
-          db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
-          db.add_loss({1}, "nvtx", "dropped", 7);
-          db.set_meta("incomplete", "1");
-        });
-    fs::permissions(folder_.path() / names[static_cast<size_t>(rank)], fs::perms::owner_read);
+  for (size_t rank : {0, 1}) {
+    const fs::path path = folder_.path() / names[rank];
+    write_rank(path, static_cast<int64_t>(rank), 2, [](TraceDb& db) {
+      db.add_loss({1}, "nvtx", "dropped", 7);
+      db.set_meta("incomplete", "1");
+    });
+    fs::permissions(path, fs::perms::owner_read);
   }
   fs::create_directory(folder_ / "out");
   const auto before = files_in(folder_.path());
@@ -120,27 +129,18 @@ TEST_F(ProfileCli, MergeOpensItsInputsReadOnlyWhateverTheirNames) {
 }
 
 TEST_F(ProfileCli, MergedCountersStayCounters) {
-  for (int64_t rank : {0, 1}) {
-    write_synthetic_trace(
-        folder_ / (rank == 0 ? "a.db" : "b.db"), {.ranks = 1}, [rank](TraceDb& db) {
-          db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1", {rank});
-          db.set_meta("counters", "dram");
-        });
-  }
+  const auto counted = [](TraceDb& db) { db.set_meta("counters", "dram"); };
+  write_rank(folder_ / "a.db", 0, 2, counted);
+  write_rank(folder_ / "b.db", 1, 2, counted);
   succeeded(merge());
   EXPECT_EQ(TraceDb::open(folder_ / "c.db").meta("counters"), "dram");
 }
 
 TEST_F(ProfileCli, MergeKeepsMatrixProducts) {
-  const auto rank = [](int64_t number) {
-    return [number](TraceDb& db) {
-      db.execute("UPDATE process SET rank = ?1, world_size = 2, pid = ?1 + 1", {number});
-      if (number == 0) return;
-      db.execute("INSERT INTO gemm SELECT MIN(id), 4, 8, 16, 'fp16', 'model' FROM op");
-    };
-  };
-  write_synthetic_trace(folder_ / "a.db", {.ranks = 1}, rank(0));
-  write_synthetic_trace(folder_ / "b.db", {.ranks = 1}, rank(1));
+  write_rank(folder_ / "a.db", 0, 2);
+  write_rank(folder_ / "b.db", 1, 2, [](TraceDb& db) {
+    db.execute("INSERT INTO gemm SELECT MIN(id), 4, 8, 16, 'fp16', 'model' FROM op");
+  });
   succeeded(merge());
   const TraceDb merged = TraceDb::open(folder_ / "c.db");
   EXPECT_EQ(count(merged, "process"), 2);
@@ -148,23 +148,19 @@ TEST_F(ProfileCli, MergeKeepsMatrixProducts) {
 }
 
 TEST_F(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
-  const auto rank = [](int64_t number) {
-    return [number](TraceDb& db) {
-      db.execute("UPDATE process SET rank = ?1, world_size = 4, pid = ?1 + 1", {number});
-      db.execute("DELETE FROM device");
-      db.execute(
-          "INSERT INTO device SELECT 7, MIN(host), 'cpu', 'a processor', 1, 1, 1, 2 FROM process");
-      db.execute("UPDATE stream SET device_id = 7");
-      db.set_meta("mpi_library", "Open MPI v4.1.4");
-    };
+  const auto on_processor = [](TraceDb& db) {
+    db.execute("DELETE FROM device");
+    db.execute(
+        "INSERT INTO device SELECT 7, MIN(host), 'cpu', 'a processor', 1, 1, 1, 2 FROM process");
+    db.execute("UPDATE stream SET device_id = 7");
+    db.set_meta("mpi_library", "Open MPI v4.1.4");
   };
-  write_synthetic_trace(folder_ / "a.db", {.ranks = 1}, rank(0));
-  write_synthetic_trace(folder_ / "b.db", {.ranks = 1}, [&](TraceDb& db) {
-    rank(2)(db);
+  write_rank(folder_ / "a.db", 0, 4, on_processor);
+  write_rank(folder_ / "b.db", 2, 4, [&](TraceDb& db) {
+    on_processor(db);
     db.execute(
         "INSERT INTO tensor SELECT id + 1000, process_id, name_id, role, base, bytes / 2, source, "
-        "1, 2 "
-        "FROM tensor");  // each was of another size once
+        "1, 2 FROM tensor");  // each was of another size once
   });
   const test::Run run = succeeded(merge());
   EXPECT_THAT(run.err, HasSubstr("warning: no input has rank 1, 3 of 4"));
@@ -183,17 +179,13 @@ TEST_F(ProfileCli, MergeCountsNamesMissingRanksAndKnowsOneProcessor) {
 
 // As recordings with -o trace.%r.db leave them: a process per GPU, only the first has a rank.
 TEST_F(ProfileCli, MergeCountsGpusOfRanksThatWereRecordedApart) {
-  const auto rank = [](int64_t number) {
-    return [number](TraceDb& db) {
-      db.execute(
-          "UPDATE process SET pid = 100 + ?1, start_ns = 5, world_size = IIF(rank, NULL, MAX(2, ?1 "
-          "+ 1)), "
-          "rank = IIF(rank, NULL, ?1)",
-          {number});
-    };
-  };
   for (int64_t i : {0, 1, 2}) {
-    write_synthetic_trace(folder_.path() / fmt::format("{}.db", i), {.ranks = 2}, rank(i));
+    write_synthetic_trace(folder_.path() / fmt::format("{}.db", i), {.ranks = 2}, [i](TraceDb& db) {
+      db.execute(
+          "UPDATE process SET pid = 100 + ?1, start_ns = 5, rank = IIF(rank, NULL, ?1), "
+          "world_size = IIF(rank, NULL, MAX(2, ?1 + 1))",
+          {i});
+    });
   }
   const auto merged = [&](const char* first, const char* second) {
     succeeded(profile({"--merge", first, second, "-o", "c.db", "--force"}));

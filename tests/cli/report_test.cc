@@ -34,34 +34,34 @@ class PreserveReport : public ::testing::Test {
     return test::run_program(test::words(PRESERVE_BIN_DIR "/preserve-report", arguments), {},
                              directory_.path());
   }
+  std::string text(const char* name) const { return read_text_file(directory_ / name); }
+  nlohmann::json json(const char* name) const { return nlohmann::json::parse(text(name)); }
   test::Words names() const { return test::names_in(directory_.path()); }
 
   test::TemporaryDirectory directory_;
   static inline std::unique_ptr<test::TemporaryDirectory> shared_;
 };
 
-const test::Words kAll{"trace.db", "schedule.json", "replay.db", "schedule-link.json",
-                       "replay-link.db"};
-
 test::Words all_and(const test::Words& more) {
-  return test::words(kAll, more);
+  return test::words("trace.db", "schedule.json", "replay.db", "schedule-link.json",
+                     "replay-link.db", more);
 }
 
 TEST_F(PreserveReport, WritesTheTableThatTheNameSays) {
   const test::Run run = succeeded(
       report(all_and({"-q", "-o", "r.arms.csv", "-o", "r.windows.csv", "-o", "my.run.csv"})));
-  EXPECT_THAT(read_text_file(directory_ / "r.arms.csv"), StartsWith("scenario,arm,samples,"));
-  EXPECT_THAT(read_text_file(directory_ / "r.windows.csv"), StartsWith("scenario,ordinal,window"));
-  EXPECT_THAT(read_text_file(directory_ / "my.run.csv"), StartsWith("scenario,ordinal,operator"));
+  EXPECT_THAT(text("r.arms.csv"), StartsWith("scenario,arm,samples,"));
+  EXPECT_THAT(text("r.windows.csv"), StartsWith("scenario,ordinal,window"));
+  EXPECT_THAT(text("my.run.csv"), StartsWith("scenario,ordinal,operator"));
 }
 
 TEST_F(PreserveReport, ComparesWithAnEarlierRun) {
   ASSERT_EQ(report(all_and({"-q", "-o", "before.json"})).exit_code, 0);
   const test::Run run = succeeded(
       report(all_and({"-q", "--baseline", "before.json", "-o", "r.json", "-o", "r.html"})));
-  const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
-  EXPECT_EQ(json.at("earlier").at(0).at("step"), "undecided");
-  EXPECT_THAT(read_text_file(directory_ / "r.html"), HasSubstr("Against an earlier run"));
+  const auto found = json("r.json");
+  EXPECT_EQ(found.at("earlier").at(0).at("step"), "undecided");
+  EXPECT_THAT(text("r.html"), HasSubstr("Against an earlier run"));
   EXPECT_EQ(report(all_and({"--baseline", "schedule.json", "-o", "x.html"})).exit_code, 2);
   EXPECT_EQ(report(all_and({"--baseline", "before.json", "-f", "-o", "before.json"})).exit_code, 2);
   EXPECT_FALSE(fs::exists(directory_ / "x.html"));
@@ -75,10 +75,10 @@ TEST_F(PreserveReport, ComparesRecordings) {
                   .out,
               AllOf(HasSubstr("Against before.db: the recorded step is slower"),
                     HasSubstr("Against third.db: the recorded step is faster")));
-  const auto json = nlohmann::json::parse(read_text_file(directory_ / "r.json"));
-  EXPECT_EQ(json.at("earlier").size(), 2U);
-  EXPECT_EQ(json.at("inputs").at(0).at("path"), "trace.db") << "the last one named";
-  EXPECT_THAT(read_text_file(directory_ / "r.html"), HasSubstr("Runs side by side"));
+  const auto found = json("r.json");
+  EXPECT_EQ(found.at("earlier").size(), 2U);
+  EXPECT_EQ(found.at("inputs").at(0).at("path"), "trace.db") << "the last one named";
+  EXPECT_THAT(text("r.html"), HasSubstr("Runs side by side"));
   // --baseline is the same, and schedules find their recording wherever it stands.
   EXPECT_EQ(report({"trace.db", "--baseline", "before.db", "-o", "b.json"}).exit_code, 0);
   EXPECT_EQ(report({"trace.db", "schedule.json", "before.db", "-o", "c.json"}).exit_code, 0);
@@ -94,18 +94,17 @@ TEST_F(PreserveReport, WritesEveryFormatAndPrintsTheVerdicts) {
                              HasSubstr("with a 200 us stand-in link: FAST.\n")));
   EXPECT_THAT(run.err,
               AllOf(HasSubstr("lost: 3 records of nvtx"), EndsWith("next: xdg-open r.html\n")));
-  EXPECT_THAT(read_text_file(directory_ / "r.html"), StartsWith("<!DOCTYPE html>"));
-  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "r.json")).at("schema"),
-            "preserve/report");
-  EXPECT_THAT(read_text_file(directory_ / "r.md"), StartsWith("### Preserve report"));
-  EXPECT_THAT(read_text_file(directory_ / "r.csv"), StartsWith("scenario,ordinal,"));
+  EXPECT_THAT(text("r.html"), StartsWith("<!DOCTYPE html>"));
+  EXPECT_EQ(json("r.json").at("schema"), "preserve/report");
+  EXPECT_THAT(text("r.md"), StartsWith("### Preserve report"));
+  EXPECT_THAT(text("r.csv"), StartsWith("scenario,ordinal,"));
 }
 
 TEST_F(PreserveReport, IsTheSameEveryTime) {
   ASSERT_EQ(report(all_and({"-o", "a.html", "-o", "a.json"})).exit_code, 0);
   ASSERT_EQ(report(all_and({"-o", "b.html", "-o", "b.json"})).exit_code, 0);
-  EXPECT_EQ(read_text_file(directory_ / "a.html"), read_text_file(directory_ / "b.html"));
-  EXPECT_EQ(read_text_file(directory_ / "a.json"), read_text_file(directory_ / "b.json"));
+  EXPECT_EQ(text("a.html"), text("b.html"));
+  EXPECT_EQ(text("a.json"), text("b.json"));
 }
 
 TEST_F(PreserveReport, DefaultsToReportHtml) {
@@ -141,9 +140,9 @@ TEST_F(PreserveReport, KeepsExistingFilesWithoutForce) {
   OutputFile(directory_ / "r.html", false).write("mine");
   EXPECT_THAT(report(all_and({"-o", "r.html"})),
               test::exits(2, AllOf(HasSubstr("r.html exists already"), HasSubstr("-f"))));
-  EXPECT_EQ(read_text_file(directory_ / "r.html"), "mine");
+  EXPECT_EQ(text("r.html"), "mine");
   EXPECT_EQ(report(all_and({"-o", "r.html", "-f"})).exit_code, 0);
-  EXPECT_NE(read_text_file(directory_ / "r.html"), "mine");
+  EXPECT_NE(text("r.html"), "mine");
 }
 
 TEST_F(PreserveReport, ChecksEveryOutputBeforeAnyWork) {
@@ -206,8 +205,7 @@ TEST_F(PreserveReport, OfAGridStandsAlone) {
       succeeded(report({"grid.db", "-o", "g.html", "-o", "g.json", "-o", "g.md", "-o", "g.csv"}));
   EXPECT_THAT(run.out, StartsWith("Measured on NVIDIA H100"));
   EXPECT_THAT(run.err, AllOf(HasSubstr("warning: 1 cell failed"), EndsWith("xdg-open g.html\n")));
-  EXPECT_EQ(nlohmann::json::parse(read_text_file(directory_ / "g.json")).at("schema"),
-            "preserve/grid-report");
+  EXPECT_EQ(json("g.json").at("schema"), "preserve/grid-report");
   EXPECT_THAT(report({"grid.db", "-o", "a page.html"}).err, EndsWith("xdg-open 'a page.html'\n"));
   EXPECT_THAT(report({"grid.db", "--format", "csv", "-o", "-"}).out, StartsWith("model,dtype,"));
   EXPECT_THAT(report({"grid.db", "trace.db", "-o", "m.html"}),

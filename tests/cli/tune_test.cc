@@ -12,6 +12,7 @@
 #include "planner/schedule/schedule.h"
 #include "tests/support/commands.h"
 #include "tests/support/devices.h"
+#include "tests/support/examples.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
@@ -31,6 +32,10 @@ class PreserveTune : public testing::Test {
     write_trace({});
     DeviceModel device = test::cpu_device();
     device.ranks = 1;
+    write_device(device);
+  }
+
+  void write_device(const DeviceModel& device) const {
     std::ofstream(directory_ / "device.json") << to_json(device);
   }
 
@@ -84,7 +89,7 @@ TEST_F(PreserveTune, SaysThatMemoryWasSlowerInTheRecording) {
   device.ranks = 1;
   device.memory_bandwidth_bytes_per_s = 1e15;
   device.memory_bandwidth_low_bytes_per_s = 1;
-  std::ofstream(directory_ / "device.json") << to_json(device);
+  write_device(device);
   const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.err, HasSubstr("planned with memory at "));
   EXPECT_THAT(schedule().warnings,
@@ -147,12 +152,14 @@ TEST_F(PreserveTune, ANoisyRecordingIsRefusedUnlessForced) {
               test::exits(0, HasSubstr("warning: trace.db: rank 1: ")));
 }
 
+void let_rank_1_come_last(TraceDb& db) {
+  db.execute(
+      "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
+      "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
+}
+
 TEST_F(PreserveTune, PlansForTheRankThatWaitsLeast) {
-  write_trace({}, [](TraceDb& db) {
-    db.execute(
-        "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
-        "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
-  });
+  write_trace({}, let_rank_1_come_last);
   EXPECT_THAT(
       tune_with_device({}),
       test::exits(0, HasSubstr("planned for rank 1, which waits least: 360.00 us of a step in "
@@ -174,12 +181,9 @@ TEST_F(PreserveTune, OnOneHostALinkIsAllThatIsWaitedFor) {
   EXPECT_EQ(usable_ns({"--link", "50us"}), 50'000);
   // A rank that is asked for waits 20 us for the other one, also where steps are of unknown phase.
   for (const bool annotated : {true, false}) {
-    test::SyntheticTrace spec{.allreduce_ns = 60'000, .annotate_steps = annotated};
-    test::write_synthetic_trace(directory_ / "trace.db", spec, [](TraceDb& db) {
-      db.execute(
-          "UPDATE op SET end_ns = start_ns + 40000 WHERE kind = 'collective' AND stream_id IN "
-          "(SELECT stream.id FROM stream JOIN process ON process.id = process_id WHERE rank = 1)");
-    });
+    test::write_synthetic_trace(directory_ / "trace.db",
+                                {.allreduce_ns = 60'000, .annotate_steps = annotated},
+                                let_rank_1_come_last);
     EXPECT_EQ(usable_ns({"--rank", "0"}), 20'000) << annotated;
   }
 }
@@ -207,7 +211,7 @@ TEST_F(PreserveTune, DoingNothingLeavesTheRejectedPlanToReplay) {
   device.cache_read_bandwidth_bytes_per_s = 20.05e9;
   device.methods[0].hit_read_bandwidth_bytes_per_s = 20.05e9;
   device.slowdown_per_byte_ns = 0;
-  std::ofstream(directory_ / "device.json") << to_json(device);
+  write_device(device);
   const test::Run run = succeeded(tune_with_device({}));
   EXPECT_THAT(run.out, AllOf(HasSubstr("do-nothing: "), HasSubstr("below 0.5 %"),
                              Not(HasSubstr("prefers"))));
@@ -235,16 +239,15 @@ TEST_F(PreserveTune, NeverOverwritesUnasked) {
 }
 
 TEST_F(PreserveTune, NoFileIsTwoThings) {
-  const std::string model = PRESERVE_SOURCE_DIR "/examples/models/llama3-8b.json";
-  const std::string device = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+  const std::string model = test::model_file("llama3-8b");
   std::filesystem::copy_file(model, directory_ / "model.json");
   for (const Words& arguments : std::vector<Words>{{"-o", "model.json"},
                                                    {"--trace-out", "model.json"},
                                                    {"-o", "new", "--trace-out", "new"},
                                                    {"-o", "new", "--dimacs", "./new"}}) {
-    EXPECT_THAT(
-        tune(words("--model", "model.json", "--tp", "8", "--device", device, "-f", arguments)),
-        test::exits(2, HasSubstr("choose another name")))
+    EXPECT_THAT(tune(words("--model", "model.json", "--tp", "8", "--device",
+                           test::device_file("h100-sxm"), "-f", arguments)),
+                test::exits(2, HasSubstr("choose another name")))
         << arguments.back();
     EXPECT_EQ(read_text_file(directory_ / "model.json"), read_text_file(model));
     EXPECT_FALSE(std::filesystem::exists(directory_ / "new"));
@@ -284,7 +287,7 @@ TEST_F(PreserveTune, IdleWindowsAreUsedWhereTheDeviceFileSaysWhatTheyCost) {
   device.cache_read_bandwidth_bytes_per_s = 60e9;
   device.methods[0].bandwidth_bytes_per_s = 10e9;
   const auto planned = [&](const Words& arguments) {
-    std::ofstream(directory_ / "device.json") << to_json(device);
+    write_device(device);
     succeeded(tune_with_device(words(arguments, "--force")));
     return schedule();
   };
@@ -335,10 +338,8 @@ TEST_F(PreserveTune, AnOutsideSolverConfirmsTheOptimum) {
 }
 
 TEST_F(PreserveTune, PlansAModelWithoutARecording) {
-  const std::string models = PRESERVE_SOURCE_DIR "/examples/models",
-                    devices = PRESERVE_SOURCE_DIR "/examples/devices";
-  const Words model{"--model",  models + "/llama3-8b.json", "--tp", "4",
-                    "--device", devices + "/h100-sxm.json"};
+  const std::string h100 = test::device_file("h100-sxm");
+  const Words model{"--model", test::model_file("llama3-8b"), "--tp", "4", "--device", h100};
   // There is no trace to replay.
   EXPECT_THAT(tune(model), test::exits(0, Not(HasSubstr("next:"))));
   EXPECT_EQ(schedule().trace_sha256, "");
@@ -346,7 +347,7 @@ TEST_F(PreserveTune, PlansAModelWithoutARecording) {
               test::exits(0, HasSubstr("next: preserve-replay model.db schedule.json")));
   EXPECT_EQ(schedule().trace_sha256, sha256_of_file(directory_ / "model.db"));
   const Plan from_model = schedule().plan;
-  ASSERT_EQ(tune({"model.db", "--device", devices + "/h100-sxm.json", "-f"}).exit_code, 0);
+  ASSERT_EQ(tune({"model.db", "--device", h100, "-f"}).exit_code, 0);
   EXPECT_EQ(schedule().plan.objective_ns, from_model.objective_ns);
 }
 
