@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/reports/scenario_files.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <cstdlib>
 

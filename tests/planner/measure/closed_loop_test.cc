@@ -13,9 +13,6 @@
 
 #include "common/error.h"
 #include "planner/measure/issue_variants.h"
-#include "planner/problem/problem.h"
-#include "planner/problem/read_gain.h"
-#include "planner/search/decompose.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/synthetic_step.h"
 #include "tests/support/devices.h"

@@ -10,7 +10,6 @@
 #include <cmath>
 
 #include "planner/measure/issue_variants.h"
-#include "planner/problem/problem.h"
 #include "planner/problem/read_gain.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/tiny_step.h"

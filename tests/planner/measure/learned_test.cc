@@ -9,7 +9,6 @@
 
 #include "common/output_file.h"
 #include "db/replay_result.h"
-#include "planner/problem/problem.h"
 #include "tests/planner/measure/scripted_world.h"
 #include "tests/planner/tiny_step.h"
 #include "tests/support/errors.h"

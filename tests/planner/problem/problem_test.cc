@@ -9,7 +9,6 @@
 #include <functional>
 #include <limits>
 
-#include "planner/problem/read_gain.h"
 #include "planner/problem/recorded_memory.h"
 #include "tests/planner/tiny_step.h"
 #include "tests/support/errors.h"

@@ -2,7 +2,6 @@
 // The paper's Algorithm 1 and the operator graph that it walks.
 #include "planner/search/bfs.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <boost/graph/topological_sort.hpp>
@@ -11,7 +10,6 @@
 #include "planner/problem/graph.h"
 #include "planner/search/decompose.h"
 #include "tests/planner/synthetic_step.h"
-#include "tests/planner/tiny_step.h"
 #include "tests/support/devices.h"
 
 namespace preserve {

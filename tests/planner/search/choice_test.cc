@@ -13,7 +13,6 @@
 
 #include "common/as_index.h"
 #include "planner/search/amounts.h"
-#include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/methods.h"
 #include "planner/search/plan.h"

@@ -11,9 +11,6 @@
 #include <map>
 #include <string>
 
-#include "common/error.h"
-#include "common/units.h"
-#include "planner/search/bfs.h"
 #include "planner/search/bounds.h"
 #include "planner/search/decompose.h"
 #include "planner/search/explain.h"

@@ -9,7 +9,6 @@
 #include <map>
 
 #include "common/as_index.h"
-#include "common/error.h"
 #include "common/output_file.h"
 #include "db/trace_db.h"
 #include "planner/workload/align/step_size.h"
