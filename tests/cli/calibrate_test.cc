@@ -12,6 +12,7 @@
 #include "replay/cpu/host_cores.h"
 #include "replay/ranks/launch.h"
 #include "tests/support/commands.h"
+#include "tests/support/examples.h"
 #include "tests/support/exits.h"
 #include "tests/support/paths.h"
 
@@ -20,15 +21,14 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kCalibrate = PRESERVE_BIN_DIR "/preserve-calibrate";
-
-const std::string kPublished = PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json";
+const std::string kPublished = test::device_file("h100-sxm");
 
 class CalibrateCli : public testing::Test {
  protected:
   test::Run calibrate(const test::Words& more, const test::Words& environment = {}) {
-    return test::run_program(test::words(kCalibrate, "--quick", "--color", "never", more),
-                             test::words(environment, test::kNoLeakCheck), directory_.path());
+    return test::run_program(
+        test::words(PRESERVE_BIN_DIR "/preserve-calibrate", "--quick", "--color", "never", more),
+        test::words(environment, test::kNoLeakCheck), directory_.path());
   }
   test::TemporaryDirectory directory_;
 };
@@ -71,20 +71,19 @@ TEST_F(CalibrateCli, MoreRanksThanCoresIsAWarningAndANote) {
 }
 
 TEST_F(CalibrateCli, BadOptionsLeaveNothing) {
-  for (const std::vector<std::string>& bad : {std::vector<std::string>{"--ranks", "0"},
-                                              {"--ranks", "many"},
-                                              {"--device", "tpu"},
-                                              {"--device", "cuda"},
-                                              {"--device", "cuda:"},
-                                              {"--device", "cuda:-1"},
-                                              {"--device", "cuda:0x"},
-                                              {"--device", "cuda:99999999999"},
-                                              {"--device", ""},
-                                              {"--device", "cuda:0", "--ranks", "2"},
-                                              {"--published", kPublished},
-                                              {"-o", "no/such/folder/device.json"}}) {
-    const test::Run run = calibrate(bad);
-    EXPECT_EQ(run.exit_code, 2) << bad[0];
+  for (const test::Words& bad : {test::Words{"--ranks", "0"},
+                                 {"--ranks", "many"},
+                                 {"--device", "tpu"},
+                                 {"--device", "cuda"},
+                                 {"--device", "cuda:"},
+                                 {"--device", "cuda:-1"},
+                                 {"--device", "cuda:0x"},
+                                 {"--device", "cuda:99999999999"},
+                                 {"--device", ""},
+                                 {"--device", "cuda:0", "--ranks", "2"},
+                                 {"--published", kPublished},
+                                 {"-o", "no/such/folder/device.json"}}) {
+    EXPECT_EQ(calibrate(bad).exit_code, 2) << bad[0];
     EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
   }
 }

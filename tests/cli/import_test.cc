@@ -64,19 +64,22 @@ class CliImport : public testing::Test {
     return (directory_ / name).string();
   }
   std::string path(const char* name) { return (directory_ / name).string(); }
+  test::Run profile(const Words& arguments) {
+    return run_program(words(kProfile, arguments), {}, directory_.path());
+  }
   // A file of one rank.
   std::string one_rank(const char* name = "t.json") { return file(name, decode_trace(0, 1)); }
   // Its trace.db.
   std::string imported(const std::string& source) {
-    succeeded(run_program({kProfile, "--import", source, "-o", path("trace.db")}));
+    succeeded(profile({"--import", source, "-o", path("trace.db")}));
     return path("trace.db");
   }
   TemporaryDirectory directory_;
 };
 
 TEST_F(CliImport, ATraceBecomesAPlan) {
-  const test::Run run = succeeded(
-      run_program({kProfile, "--import", one_rank("rank0.json"), "-o", path("trace.db")}));
+  const test::Run run =
+      succeeded(profile({"--import", one_rank("rank0.json"), "-o", path("trace.db")}));
   EXPECT_EQ(run.out, "");
   EXPECT_THAT(run.err, HasSubstr("6 annotated, 0 counted, 0 guessed; 6 decode"));
   EXPECT_THAT(run.err, HasSubstr(" && preserve-tune"));
@@ -84,15 +87,15 @@ TEST_F(CliImport, ATraceBecomesAPlan) {
                            PRESERVE_SOURCE_DIR "/examples/devices/h100-sxm.json", "-o",
                            path("schedule.json")}),
               exits(0, HasSubstr("inferred")));
-  EXPECT_THAT(run_program({kProfile, "--export", "chrome", path("trace.db"), "--schedule",
-                           path("schedule.json"), "-o", path("view.json.gz")}),
+  EXPECT_THAT(profile({"--export", "chrome", path("trace.db"), "--schedule", path("schedule.json"),
+                       "-o", path("view.json.gz")}),
               exits(0, testing::Not(HasSubstr(" 0 planned prefetches"))));
   // The same operators: only the digest tells that the plan is another trace's.
   std::string other = decode_trace(0, 1);
   other.replace(other.find("NVIDIA H100 80GB"), 11, "NVIDIA H200");
-  succeeded(run_program({kProfile, "--import", file("other.json", other), "-o", path("other.db")}));
-  EXPECT_THAT(run_program({kProfile, "--export", "chrome", path("other.db"), "--schedule",
-                           path("schedule.json"), "-o", path("other.json.gz")}),
+  succeeded(profile({"--import", file("other.json", other), "-o", path("other.db")}));
+  EXPECT_THAT(profile({"--export", "chrome", path("other.db"), "--schedule", path("schedule.json"),
+                       "-o", path("other.json.gz")}),
               exits(2, HasSubstr("was made from another trace")));
   EXPECT_FALSE(std::filesystem::exists(path("other.json.gz")));
 }
@@ -108,8 +111,8 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
   };
   const std::string source = one_rank("rank0.json");
   const auto with = [&](const std::string& model, const Words& options) {
-    return run_program(words(kProfile, "--import", source, "--model", model, "--tp", "2", "-o",
-                             path("trace.db"), options));
+    return profile(
+        words("--import", source, "--model", model, "--tp", "2", "-o", path("trace.db"), options));
   };
   EXPECT_THAT(with(config(8), {}).err, HasSubstr("--model needs --device"));
   EXPECT_THAT(with(config(9), {"--device", "h100-sxm"}),
@@ -117,12 +120,11 @@ TEST_F(CliImport, AModelSaysWhatItsKernelsRead) {
   EXPECT_THAT(names_in(directory_.path()), testing::SizeIs(2)) << "only the inputs";
   EXPECT_THAT(with(config(8), {"--device", "h100-sxm"}),
               exits(0, HasSubstr("bytes known for 100.0 % of the time of products and attention")));
-  EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out,
-              HasSubstr("Nothing was lost."));
+  EXPECT_THAT(profile({"--summary", path("trace.db")}).out, HasSubstr("Nothing was lost."));
 }
 
 TEST_F(CliImport, SummaryGoesToStandardOutput) {
-  const test::Run summary = succeeded(run_program({kProfile, "--summary", imported(one_rank())}));
+  const test::Run summary = succeeded(profile({"--summary", imported(one_rank())}));
   EXPECT_THAT(summary.out, HasSubstr("Nothing was lost."));
   EXPECT_THAT(summary.out, HasSubstr("allreduce"));
   EXPECT_THAT(summary.out, HasSubstr("RANK 0 of 1, python3"));
@@ -130,22 +132,21 @@ TEST_F(CliImport, SummaryGoesToStandardOutput) {
 
 TEST_F(CliImport, SeveralRanksAreOneTraceWithTheirResidual) {
   EXPECT_THAT(
-      run_program({kProfile, "--import", file("a.json", decode_trace(0, 2)),
-                   file("b.json", decode_trace(1, 2)), "-o", path("trace.db")}),
+      profile({"--import", file("a.json", decode_trace(0, 2)), file("b.json", decode_trace(1, 2)),
+               "-o", path("trace.db")}),
       exits(0, HasSubstr("rank 1: clock shifted by 0 ns, ends of 96 collectives agree within")));
 }
 
 TEST_F(CliImport, BadInputLeavesNothingBehind) {
   const std::string whole = decode_trace(0, 1);
   const std::string cut = file("cut.json", whole.substr(0, whole.size() / 2));
-  EXPECT_THAT(run_program({kProfile, "--import", cut, "-o", path("trace.db")}),
+  EXPECT_THAT(profile({"--import", cut, "-o", path("trace.db")}),
               exits(2, HasSubstr("cut.json: stops in the middle")));
   EXPECT_FALSE(std::filesystem::exists(directory_ / "trace.db"));
   const test::Run partial =
-      succeeded(run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")}));
+      succeeded(profile({"--import", cut, "--partial", "-o", path("trace.db")}));
   EXPECT_THAT(partial.err, HasSubstr("1 unreadable_rest"));
-  EXPECT_EQ(run_program({kProfile, "--import", cut, "--partial", "-o", path("trace.db")}).exit_code,
-            2)
+  EXPECT_EQ(profile({"--import", cut, "--partial", "-o", path("trace.db")}).exit_code, 2)
       << "overwrote without -f";
 }
 
@@ -160,13 +161,11 @@ TEST_F(CliImport, ModesDoNotMix) {
                           {"--import", "absent.json"},
                           {"--import", source, "--kernel-rules", "absent.txt"},
                           {"--import", source, "-o", "-"}}) {
-    EXPECT_THAT(run_program(words(kProfile, arguments), {}, directory_.path()),
-                exits(2, HasSubstr("error:")))
+    EXPECT_THAT(profile(arguments), exits(2, HasSubstr("error:")))
         << fmt::format("{}", fmt::join(arguments, " "));
   }
-  EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "-o", "y"}).err, HasSubstr("-o"));
-  EXPECT_THAT(run_program({kProfile, "--summary", "x.db", "--step-range", "s"}).err,
-              HasSubstr("--step-range"));
+  EXPECT_THAT(profile({"--summary", "x.db", "-o", "y"}).err, HasSubstr("-o"));
+  EXPECT_THAT(profile({"--summary", "x.db", "--step-range", "s"}).err, HasSubstr("--step-range"));
 }
 
 TEST_F(CliImport, ASummaryThatCannotBeWrittenIsAnError) {
@@ -184,7 +183,7 @@ TEST_F(CliImport, AnInputIsNeverTheOutput) {
                           {"--export", "chrome", trace, "-o", trace},
                           {"--merge", trace, "-o", trace}}) {
     const std::string before = read_text_file(arguments.back());
-    EXPECT_THAT(run_program(words(kProfile, "-f", arguments)), exits(2, HasSubstr("is an input")))
+    EXPECT_THAT(profile(words("-f", arguments)), exits(2, HasSubstr("is an input")))
         << fmt::format("{}", fmt::join(arguments, " "));
     EXPECT_EQ(read_text_file(arguments.back()), before);
   }
@@ -194,7 +193,7 @@ TEST_F(CliImport, UsersRulesDecide) {
   const std::string rules = file("rules", "nvjet_gate_up collective allgather\n");
   succeeded(run_program(
       {kProfile, "--import", one_rank(), "--kernel-rules", rules, "-o", path("trace.db")}));
-  EXPECT_THAT(run_program({kProfile, "--summary", path("trace.db")}).out, HasSubstr("allgather"));
+  EXPECT_THAT(profile({"--summary", path("trace.db")}).out, HasSubstr("allgather"));
 }
 
 // The limit may be that of a batch system; the signal that comes with it would end the tool.
