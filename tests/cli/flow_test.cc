@@ -18,7 +18,6 @@ namespace preserve {
 namespace {
 
 using nlohmann::json;
-using Finished = test::Run;
 using test::TemporaryDirectory;
 using testing::HasSubstr;
 
@@ -47,39 +46,37 @@ class Flow : public testing::Test {
   }
   static void TearDownTestSuite() { directory_.reset(); }
 
-  static std::string path(const char* name) { return (*directory_ / name).string(); }
-  static Finished run(std::vector<std::string> argv) {
-    if (argv[0].rfind("preserve-", 0) == 0) argv[0] = kBin + "/" + argv[0];
+  static std::string path(const std::string& name) { return (directory_->path() / name).string(); }
+  static test::Run run(std::vector<std::string> argv) {
+    if (argv[0].starts_with("preserve-")) argv[0] = kBin + "/" + argv[0];
     return test::run_program(argv, test::kMpi, directory_->path());
   }
   static test::Words decoder() {
     return test::mpirun(2, {kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "24"});
   }
   static void tune_replay_report(const std::string& link, const std::string& suffix) {
-    const std::string schedule = path(("schedule" + suffix + ".json").c_str());
+    const std::string schedule = path("schedule" + suffix + ".json"),
+                      replay = path("replay" + suffix + ".db"), report = path("report" + suffix);
     // Forced: the machine of a test may be busy.
     succeeded(run(test::words("preserve-tune", "--force", path("trace.db"), "--device",
                               path("device.json"), "-o", schedule,
                               link.empty() ? test::Words{} : test::Words{"--link", link})));
-    EXPECT_THAT(succeeded(run({"preserve-replay", path("trace.db"), schedule, "-o",
-                               path(("replay" + suffix + ".db").c_str()), "--time-limit", "1s",
-                               "--oversubscribe"}))
+    EXPECT_THAT(succeeded(run({"preserve-replay", path("trace.db"), schedule, "-o", replay,
+                               "--time-limit", "1s", "--oversubscribe"}))
                     .out,
                 testing::ContainsRegex("FAST|SAME|SLOW|AMBG"));
-    const std::string report = path(("report" + suffix + ".json").c_str());
-    succeeded(run({"preserve-report", path("trace.db"), schedule,
-                   path(("replay" + suffix + ".db").c_str()), "-o", report, "-o",
-                   path(("report" + suffix + ".html").c_str())}));
-    EXPECT_EQ(json::parse(read_text_file(report)).at("schema"), "preserve/report");
+    succeeded(run({"preserve-report", path("trace.db"), schedule, replay, "-o", report + ".json",
+                   "-o", report + ".html"}));
+    EXPECT_EQ(json::parse(read_text_file(report + ".json")).at("schema"), "preserve/report");
   }
 
   static inline std::unique_ptr<TemporaryDirectory> directory_;
-  static inline Finished profiled_, calibrated_;
+  static inline test::Run profiled_, calibrated_;
 };
 
 TEST_F(Flow, ProfilingChangesNeitherResultNorExitCode) {
   ASSERT_EQ(profiled_.exit_code, 0) << profiled_.err;
-  const Finished plain = succeeded(run(decoder()));
+  const test::Run plain = succeeded(run(decoder()));
   EXPECT_EQ(checksum_of(profiled_.out), checksum_of(plain.out));
 }
 

@@ -7,6 +7,7 @@
 #include <regex>
 
 #include "tests/profiler/collector/recording.h"
+#include "tests/support/commands.h"
 #include "tests/support/paths.h"
 
 namespace preserve::test {
@@ -110,14 +111,9 @@ std::string python_with_torch() {
 TEST(Torch, ADecoderOfTwoRanks) {
   const std::string python = python_with_torch();
   if (python.empty()) GTEST_SKIP() << "no python3 has torch (Debian: python3-torch)";
-  const std::vector<std::string> command{
-      python,     PRESERVE_SOURCE_DIR "/examples/torch_decoder/decoder.py",
-      "--ranks",  "2",
-      "--layers", "2",
-      "--hidden", "64",
-      "--inner",  "128",
-      "--heads",  "4",
-      "--tokens", "6"};
+  const Words command =
+      words(python, PRESERVE_SOURCE_DIR "/examples/torch_decoder/decoder.py", "--ranks", "2",
+            "--layers", "2", "--hidden", "64", "--inner", "128", "--heads", "4", "--tokens", "6");
   const auto checksum = [](const std::string& out) {
     std::smatch found;
     return std::regex_search(out, found, std::regex("checksum: (\\w+)")) ? found.str(1) : out;
@@ -133,14 +129,12 @@ TEST(Torch, ADecoderOfTwoRanks) {
   EXPECT_THAT(recording.rows(
                   "SELECT function, bytes, COUNT(*) FROM collective GROUP BY bytes ORDER BY bytes"),
               ElementsAre("allreduce 256 40", "allreduce 4096 8"));
-  EXPECT_THAT(recording.rows("SELECT DISTINCT name FROM " + kTensors +
-                             " WHERE role = 'kv' ORDER BY "
-                             "name"),
-              ElementsAre("layers.0.attention.k_cache", "layers.0.attention.v_cache",
-                          "layers.1.attention.k_cache", "layers.1.attention.v_cache"));
+  EXPECT_THAT(
+      recording.rows("SELECT DISTINCT name FROM " + kTensors + " WHERE role = 'kv' ORDER BY name"),
+      ElementsAre("layers.0.attention.k_cache", "layers.0.attention.v_cache",
+                  "layers.1.attention.k_cache", "layers.1.attention.v_cache"));
   EXPECT_EQ(recording.number("SELECT SUM(bytes) FROM " + kTensors +
-                             " WHERE name = "
-                             "'layers.1.mlp.down.weight'"),
+                             " WHERE name = 'layers.1.mlp.down.weight'"),
             64 * 128 * 4);
   EXPECT_THAT(recording.rows("SELECT DISTINCT name FROM range_named"),
               Contains("layers.1.attention.o"));
