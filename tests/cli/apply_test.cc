@@ -69,7 +69,7 @@ class Apply : public testing::Test {
     const test::Run tuned = succeeded(run({"preserve-tune", "-f", path("trace.db"), "--device",
                                            path("device.json"), "--link", "100us"}));
     choose_the_plan();
-    ASSERT_EQ(load_schedule(path("schedule.json")).plan.verdict, PlanVerdict::prefetch)
+    ASSERT_EQ(load_schedule(schedule_).plan.verdict, PlanVerdict::prefetch)
         << tuned.out << tuned.err;
   }
   void plan(int ranks) const { plan_for(decoder(ranks, "24")); }
@@ -78,14 +78,14 @@ class Apply : public testing::Test {
   }
   // Under that plan, whatever it costs.
   test::Run apply_plan(const Words& command, const Words& options = {}) const {
-    return succeeded(apply(
-        words("-f", "--no-guard", options, "--link", "100us", path("schedule.json")), command));
+    return succeeded(
+        apply(words("-f", "--no-guard", options, "--link", "100us", schedule_), command));
   }
   // Changes schedule.json as text.
   void edit(const std::function<void(Schedule&)>& change) const {
-    Schedule schedule = load_schedule(path("schedule.json"));
+    Schedule schedule = load_schedule(schedule_);
     change(schedule);
-    std::ofstream(path("schedule.json")) << to_json(schedule);
+    std::ofstream(schedule_) << to_json(schedule);
   }
   // On a busy machine steps are recorded so long that the best plan gains too little to be chosen:
   // it is the first of the candidates then.
@@ -99,6 +99,7 @@ class Apply : public testing::Test {
   }
 
   test::TemporaryDirectory directory_;
+  const std::string schedule_ = path("schedule.json");
 };
 
 // Without what is measured.
@@ -140,9 +141,8 @@ TEST_P(ApplyOnRanks, LeavesTheDecodersResultsBitForBit) {
     EXPECT_GT(GetParam(), 2);
   }
 
-  const test::Run report =
-      succeeded(run({"preserve-report", path("trace.db"), path("schedule.json"), path("apply.db"),
-                     "-o", path("report.md")}));
+  const test::Run report = succeeded(run(
+      {"preserve-report", path("trace.db"), schedule_, path("apply.db"), "-o", path("report.md")}));
   EXPECT_THAT(read_text_file(path("report.md")), HasSubstr("in the program itself"));
   EXPECT_THAT(run({"preserve-tune", "-f", path("trace.db"), "--device", path("device.json"),
                    "--link", "100us", "--learn", path("apply.db"), "-o", path("learnt.json")}),
@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(Ranks, ApplyOnRanks, testing::Values(2, 3, 4, 5));
 TEST_F(Apply, WorksBehindMpirun) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   const test::Run applied = succeeded(
-      run(mpirun(2, {kBin + "/preserve-apply", "--link", "100us", path("schedule.json"), "--",
+      run(mpirun(2, {kBin + "/preserve-apply", "--link", "100us", schedule_, "--",
                      kBin + "/tp_decoder", "--config", path("tiny.json"), "--tokens", "80"})));
   EXPECT_EQ(applied.err.find("rank   state"), applied.err.rfind("rank   state"))
       << "one launcher reports for all:\n"
@@ -172,20 +172,19 @@ TEST_F(Apply, RefusesWhatItCannotApply) {
     EXPECT_FALSE(std::filesystem::exists(path("apply.db")));
     return refused.err;
   };
-  const std::string schedule = path("schedule.json");
-  EXPECT_THAT(refusal({schedule}), HasSubstr("--link 100 us"));
-  EXPECT_THAT(refusal({"--link", "5us", schedule}), HasSubstr("--link asks for 5 us"));
+  EXPECT_THAT(refusal({schedule_}), HasSubstr("--link 100 us"));
+  EXPECT_THAT(refusal({"--link", "5us", schedule_}), HasSubstr("--link asks for 5 us"));
   EXPECT_THAT(refusal({"--link", "100us", path("none.json")}), HasSubstr("none.json"));
-  EXPECT_THAT(refusal({"--link", "100us", "-o", "-", schedule}), HasSubstr("standard output"));
-  EXPECT_THAT(refusal({"--link", "100us", "-o", schedule, schedule}), HasSubstr("schedule.json"));
+  EXPECT_THAT(refusal({"--link", "100us", "-o", "-", schedule_}), HasSubstr("standard output"));
+  EXPECT_THAT(refusal({"--link", "100us", "-o", schedule_, schedule_}), HasSubstr("schedule.json"));
   edit([](Schedule& s) { s.plan.method = IssueMethod{"bulk_l2", "consumer", 4096, 8}; });
-  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("no kernels of a GPU"));
-  EXPECT_THAT(refusal({"--via", "magic", schedule}), HasSubstr("--via"));
+  EXPECT_THAT(refusal({"--link", "100us", schedule_}), HasSubstr("no kernels of a GPU"));
+  EXPECT_THAT(refusal({"--via", "magic", schedule_}), HasSubstr("--via"));
   edit([](Schedule& s) {
     s.plan.method.reset();
     s.signature.clear();
   });
-  EXPECT_THAT(refusal({"--link", "100us", schedule}), HasSubstr("older preserve-tune"));
+  EXPECT_THAT(refusal({"--link", "100us", schedule_}), HasSubstr("older preserve-tune"));
 }
 
 TEST_F(Apply, FetchesOnSpareCoresWhereThereAreSome) {
@@ -206,11 +205,10 @@ TEST_F(Apply, FetchesOnSpareCoresWhereThereAreSome) {
 
 TEST_F(Apply, SaysWhyNothingHappened) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
-  const std::string schedule = path("schedule.json");
-  EXPECT_THAT(apply({"--link", "100us", schedule}, decoder(3, "8")),
+  EXPECT_THAT(apply({"--link", "100us", schedule_}, decoder(3, "8")),
               test::exits(0, HasSubstr("another number of ranks")));
   const test::Run no_mpi =
-      apply({"-f", "--link", "100us", schedule}, {"sh", "-c", "echo hello; exit 7"});
+      apply({"-f", "--link", "100us", schedule_}, {"sh", "-c", "echo hello; exit 7"});
   EXPECT_EQ(no_mpi.exit_code, 7);
   EXPECT_EQ(no_mpi.out, "hello\n");
   EXPECT_THAT(no_mpi.err, HasSubstr("none called MPI_Init"));
@@ -221,9 +219,9 @@ TEST_F(Apply, SaysWhyNothingHappened) {
     s.plan.reasons = {"nothing to gain"};
   });
   EXPECT_THAT(
-      apply({schedule}, {"printenv", "PRESERVE_APPLY_PLAN"}),
+      apply({schedule_}, {"printenv", "PRESERVE_APPLY_PLAN"}),
       test::exits(1, testing::AllOf(HasSubstr("do-nothing"), HasSubstr("nothing to gain"))));
-  EXPECT_EQ(apply({schedule}, {"no-such-command"}).exit_code, 127);
+  EXPECT_EQ(apply({schedule_}, {"no-such-command"}).exit_code, 127);
 }
 
 // The solver names none of its memory: it is recorded by page protection, and its own plan finds
@@ -258,8 +256,7 @@ TEST_F(Apply, ConvertsTheCollectivesOfMpich) {
   EXPECT_GT(read_result(db).arms[1].issued_bytes, 0) << applied.err;
   // Without that way there is none.
   const test::Run refused =
-      apply({"-f", "--no-guard", "--via", "progress", "--link", "100us", path("schedule.json")},
-            sums("40"));
+      apply({"-f", "--no-guard", "--via", "progress", "--link", "100us", schedule_}, sums("40"));
   EXPECT_EQ(refused.out, plain.out);
   EXPECT_THAT(refused.err, HasSubstr("no progress engine"));
 }
@@ -281,7 +278,7 @@ TEST_F(Apply, LeavesProgramsTheirSignalsChildrenAndEnds) {
   for (const char* const part : {"signals", "release", "peers", "abort", "crash"}) {
     const Words command = mpirun(2, {program, part});
     const test::Run plain = run(command);
-    const test::Run applied = apply({"-f", "--link", "100us", path("schedule.json")}, command);
+    const test::Run applied = apply({"-f", "--link", "100us", schedule_}, command);
     EXPECT_EQ(applied.exit_code, plain.exit_code) << part << ": " << applied.err;
     EXPECT_EQ(applied.out, plain.out) << part;
     EXPECT_THAT(applied.err, HasSubstr("without recognising the step")) << part;
@@ -290,9 +287,8 @@ TEST_F(Apply, LeavesProgramsTheirSignalsChildrenAndEnds) {
 
 TEST_F(Apply, SaysWhichProgramsItCannotReach) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
-  const std::string schedule = path("schedule.json");
   const test::Run other =
-      succeeded(apply({"--link", "100us", schedule}, {PRESERVE_PROGRAM_DIR "/mpi_stub_program"}));
+      succeeded(apply({"--link", "100us", schedule_}, {PRESERVE_PROGRAM_DIR "/mpi_stub_program"}));
   EXPECT_EQ(other.out, "ok\n");
   EXPECT_THAT(other.err, HasSubstr("not Open MPI"));
   // An executable that asks for no loader.
@@ -303,7 +299,7 @@ TEST_F(Apply, SaysWhichProgramsItCannotReach) {
   std::ofstream(path("static"), std::ios::binary)
       .write(reinterpret_cast<const char*>(&head), sizeof(head));
   std::filesystem::permissions(path("static"), std::filesystem::perms::owner_all);
-  EXPECT_THAT(apply({"-f", "--link", "100us", schedule}, {path("static")}),
+  EXPECT_THAT(apply({"-f", "--link", "100us", schedule_}, {path("static")}),
               test::exits(2, HasSubstr("linked statically")));
 }
 
@@ -311,8 +307,8 @@ TEST_F(Apply, SaysWhichProgramsItCannotReach) {
 TEST_F(Apply, LeavesAForeignSolverAlone) {
   ASSERT_NO_FATAL_FAILURE(plan(2));
   succeeded(run(solver(2, "12", "40", "plain.bin")));
-  const test::Run applied = succeeded(
-      apply({"--link", "100us", path("schedule.json")}, solver(2, "12", "40", "applied.bin")));
+  const test::Run applied =
+      succeeded(apply({"--link", "100us", schedule_}, solver(2, "12", "40", "applied.bin")));
   EXPECT_THAT(applied.err, HasSubstr("without recognising the step"));
   EXPECT_EQ(read_text_file(path("applied.bin")), read_text_file(path("plain.bin")));
 }

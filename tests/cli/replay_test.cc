@@ -20,6 +20,7 @@
 namespace preserve {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -32,7 +33,12 @@ class ReplayCli : public testing::Test {
     spec_.layers = 2;
     spec_.steps = 4;
     spec_.lm_head_bytes = 1 << 20;
-    test::write_synthetic_trace(trace_, spec_);
+    record();
+  }
+
+  // A recording and a schedule for it.
+  void record(const std::function<void(TraceDb&)>& tweak = {}) const {
+    test::write_synthetic_trace(trace_, spec_, tweak);
     test::write_simple_schedule(schedule_, trace_);
   }
 
@@ -43,6 +49,15 @@ class ReplayCli : public testing::Test {
                                          "300ms", "--oversubscribe", "--color", "never", more),
                              test::words(environment, test::kNoLeakCheck), directory_.path());
   }
+
+  // Behind mpirun, not before it.
+  test::Run replay_on(int ranks, const test::Words& more) const {
+    return test::run_program(test::mpirun(ranks, test::words(kReplay, trace_, schedule_, "-o",
+                                                             "replay.db", more, "--oversubscribe")),
+                             test::kMpi, directory_.path());
+  }
+
+  TraceDb replay_db() const { return TraceDb::open(directory_ / "replay.db"); }
 
   test::Words leftovers() const {
     test::Words names = test::names_in(directory_.path());
@@ -63,7 +78,7 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
   EXPECT_THAT(run.out, HasSubstr("baseline"));
   EXPECT_THAT(run.err, HasSubstr("next: preserve-report"));
 
-  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  const TraceDb db = replay_db();
   EXPECT_THAT(test::rows(db, "SELECT name FROM arm ORDER BY id"),
               testing::ElementsAre("baseline", "prefetch", "null", "useless", "hot", "prefetch-1"));
   const auto count = [&](const char* sql) { return db.query_integer(sql).value_or(-1); };
@@ -98,14 +113,14 @@ TEST_F(ReplayCli, MeasuresAllArmsAndKeepsItsBooks) {
 TEST_F(ReplayCli, TheLinkIsLabelledEverywhere) {
   test::write_simple_schedule(schedule_, trace_, {.link_latency_ns = 50'000, .wrap = true});
   EXPECT_THAT(succeeded(replay({"--link", "50us"})).out, HasSubstr("with a 50 us stand-in link"));
-  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  const TraceDb db = replay_db();
   EXPECT_EQ(db.meta("collective"), "mpi+link");
   EXPECT_EQ(read_result(db).link_latency_ns, 50'000);
 }
 
 TEST_F(ReplayCli, AnotherLinkThanTheSchedulesIsRefused) {
   EXPECT_THAT(replay({"--link", "50us"}),
-              test::exits(2, testing::AllOf(HasSubstr("50.00 us"), HasSubstr("no link"))));
+              test::exits(2, AllOf(HasSubstr("50.00 us"), HasSubstr("no link"))));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
 
@@ -115,11 +130,10 @@ TEST_F(ReplayCli, ADoNothingScheduleShowsTheNoise) {
 }
 
 TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
-  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+  record([](TraceDb& db) {
     db.add_loss({}, "nvtx", "dropped", 7);
     db.set_meta("incomplete", "1");
   });
-  test::write_simple_schedule(schedule_, trace_);
   const test::Run run = succeeded(replay());
   const size_t lost = run.err.find("dropped");
   ASSERT_NE(lost, std::string::npos) << run.err;
@@ -129,7 +143,7 @@ TEST_F(ReplayCli, WhatTheRecordingLacksIsSaidFirst) {
 TEST_F(ReplayCli, ASpareCoreCanFetch) {
   test::write_simple_schedule(schedule_, trace_, {.placement = "spare"});
   succeeded(replay());
-  EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("cores_per_rank"), "2");
+  EXPECT_EQ(replay_db().meta("cores_per_rank"), "2");
 }
 
 // The plan fetches on its own core, its rivals on a spare one, before and after the collective has
@@ -147,7 +161,7 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
   std::vector<std::string> uncounted, idle;
   for (int attempt = 0; attempt < 5; ++attempt) {  // nor one that others use for the moment
     succeeded(replay({"-f", "--candidates"}));
-    const TraceDb db = TraceDb::open(directory_ / "replay.db");
+    const TraceDb db = replay_db();
     EXPECT_EQ(db.meta("cores_per_rank"), "2");
     EXPECT_EQ(db.meta("placement"), "consumer");
     uncounted.clear();
@@ -169,11 +183,10 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
 }
 
 TEST_F(ReplayCli, TheRecordedTransportIsUsed) {
-  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+  record([](TraceDb& db) {
     db.add_env(static_cast<ProcessId>(*db.query_integer("SELECT id FROM process WHERE rank = 0")),
                "OMPI_MCA_mpi_warn_on_fork", "0");
   });
-  test::write_simple_schedule(schedule_, trace_);
   EXPECT_THAT(replay(), test::exits(0, HasSubstr("as recorded: OMPI_MCA_mpi_warn_on_fork=0")));
 }
 
@@ -187,16 +200,12 @@ TEST_F(ReplayCli, WordsBehindTwoDashesAreForMpirun) {
 }
 
 TEST_F(ReplayCli, JoinsALauncher) {
-  succeeded(test::run_program(test::mpirun(2, {kReplay, trace_, schedule_, "-o", "replay.db",
-                                               "--time-limit", "200ms", "--oversubscribe"}),
-                              test::kMpi, directory_.path()));
-  EXPECT_EQ(read_result(TraceDb::open(directory_ / "replay.db")).ranks, 2);
+  succeeded(replay_on(2, {"--time-limit", "200ms"}));
+  EXPECT_EQ(read_result(replay_db()).ranks, 2);
 }
 
 TEST_F(ReplayCli, TheWrongNumberOfRanksIsRefused) {
-  EXPECT_THAT(test::run_program(test::mpirun(1, {kReplay, trace_, schedule_, "-o", "replay.db",
-                                                 "--oversubscribe"}),
-                                test::kMpi, directory_.path()),
+  EXPECT_THAT(replay_on(1, {}),
               test::exits(2, HasSubstr("recorded with 2 ranks, but 1 were started")));
   EXPECT_THAT(leftovers(), IsEmpty());
 }
@@ -220,8 +229,7 @@ TEST_F(ReplayCli, AnUnknownTensorIsRefused) {
 TEST_F(ReplayCli, TooManyRanksNeedLeave) {
   spec_.ranks = 64;
   spec_.steps = 3;
-  test::write_synthetic_trace(trace_, spec_);
-  test::write_simple_schedule(schedule_, trace_);
+  record();
   EXPECT_THAT(test::run_program({kReplay, trace_.string(), schedule_.string(), "-o", "replay.db"},
                                 {}, directory_.path()),
               test::exits(2, testing::AnyOf(HasSubstr("--oversubscribe"), HasSubstr("memory"))));
@@ -229,10 +237,9 @@ TEST_F(ReplayCli, TooManyRanksNeedLeave) {
 
 TEST_F(ReplayCli, ALoneRankNeedsNoMpi) {
   spec_.ranks = 1;
-  test::write_synthetic_trace(trace_, spec_);
-  test::write_simple_schedule(schedule_, trace_);
+  record();
   succeeded(replay({}, "replay.db", {"PATH=/nonexistent"}));
-  const TraceDb db = TraceDb::open(directory_ / "replay.db");
+  const TraceDb db = replay_db();
   EXPECT_EQ(read_result(db).ranks, 1);
   EXPECT_EQ(db.meta("mpi_library"), "no MPI");
 }
@@ -285,18 +292,16 @@ TEST_F(ReplayCli, WithoutAGpuItSaysSo) {
         {"--device", "cuda", "--collective", "stand-in", "--allow-device-mismatch"}}) {
     EXPECT_THAT(
         replay(asked, "replay.db", {no_gpu}),
-        test::exits(
-            2, testing::AllOf(HasSubstr("preserve-replay: error:"),
-                              HasSubstr("--device cpu replays on the cores of this machine"))));
+        test::exits(2, AllOf(HasSubstr("preserve-replay: error:"),
+                             HasSubstr("--device cpu replays on the cores of this machine"))));
     EXPECT_THAT(leftovers(), IsEmpty());
   }
-  test::write_synthetic_trace(trace_, spec_, [](TraceDb& db) {
+  record([](TraceDb& db) {
     db.add(DeviceRow{.host = "host", .kind = "gpu", .name = "NVIDIA H100 80GB HBM3"});
   });
-  test::write_simple_schedule(schedule_, trace_);
   EXPECT_EQ(replay({}, "replay.db", {no_gpu}).exit_code, 2) << "it was recorded on a GPU";
   EXPECT_EQ(replay({"--device", "cpu"}, "replay.db", {no_gpu}).exit_code, 0);
-  EXPECT_EQ(TraceDb::open(directory_ / "replay.db").meta("executor"), "cpu");
+  EXPECT_EQ(replay_db().meta("executor"), "cpu");
 }
 
 TEST_F(ReplayCli, BadOptionsAreRefusedBeforeTheRun) {
@@ -325,7 +330,7 @@ TEST_F(ReplayCli, ALinkThatNoTimeLimitAllowsIsRefused) {
 TEST_F(ReplayCli, FailIfIsAboutTheMeasuredSpeedup) {
   // 99 % slower never happens; on a busy machine too few pairs may count.
   const test::Run run = replay({"--fail-if", "slower=99%"});
-  if (!undecided_reason(read_result(TraceDb::open(directory_ / "replay.db"))).empty()) {
+  if (!undecided_reason(read_result(replay_db())).empty()) {
     EXPECT_THAT(run, test::exits(1, HasSubstr("check failed: not decided")));
   } else {
     EXPECT_EQ(run.exit_code, 0) << run.err;
