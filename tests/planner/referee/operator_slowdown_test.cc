@@ -49,12 +49,9 @@ TEST(OperatorSlowdowns, TrafficLengthensTheOperatorsOfAClass) {
 }
 
 TEST(OperatorSlowdowns, SharingTheMemoryAndBeingSlowedAdd) {
-  Simulated c(250'000);
-  const int32_t window = c.collective(10'000);
-  c.reader("between", 100'000, 10'000);
-  const int32_t consumer = c.reader("gemm", 200'000, 20'000);
+  test::WithBetween c(250'000);
   c.reader("after", 100'000, 10'000);
-  c.prefetch(window, consumer, 140'000);
+  c.prefetch(c.window, c.consumer, 140'000);
   c.device.methods[0].operator_slowdown_per_byte_ns[OperatorClass::product] = 0.02;
   // 14'100 without it (above); 41'000 bytes move beside it.
   EXPECT_NEAR(c.run().ops[1].dur_ns, 14'100 + 41'000 * 0.02, 1e-3);

@@ -21,4 +21,12 @@ struct Simulated : TinyStep {
   Plan plan;
 };
 
+// allreduce 10 us, a reader of 100 kB, and one of 200 kB, both at memory speed.
+struct WithBetween : Simulated {
+  using Simulated::Simulated;
+  int32_t window = collective(10'000);
+  int32_t between = reader("between", 100'000, 10'000);
+  int32_t consumer = reader("gemm", 200'000, 20'000);
+};
+
 }  // namespace preserve::test

@@ -20,6 +20,7 @@ using test::kSavedPerByteNs;
 using test::Simulated;
 using test::tiny_device;
 using test::TinyStep;
+using test::WithBetween;
 using testing::HasSubstr;
 
 auto refused(const char* text) {
@@ -31,14 +32,6 @@ struct OneWindow : Simulated {
   OneWindow() : Simulated(150'000) {}
   int32_t window = collective(10'000);
   int32_t consumer = reader("gemm", 200'000, 21'000);
-};
-
-// As above, and a reader of 100 kB without other costs between the two.
-struct WithBetween : Simulated {
-  using Simulated::Simulated;
-  int32_t window = collective(10'000);
-  int32_t between = reader("between", 100'000, 10'000);
-  int32_t consumer = reader("gemm", 200'000, 20'000);
 };
 
 TEST(Simulator, EmptyPlanIsTheRecordedStep) {
