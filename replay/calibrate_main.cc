@@ -229,15 +229,13 @@ int launch(Console& console, const Arguments& arguments, OutputFile& output) {
   if (to_stdout) folder.emplace("preserve-calibrate");
   const std::filesystem::path target =
       to_stdout ? folder->path() / "device.json" : output.temporary_path();
-  RankLaunch start;
-  start.ranks = ranks;
-  start.crowded = ranks > cores;
-  start.mpirun_options = arguments.launch.mpirun;
   const int64_t limit_ns = longest_ns(options_of(arguments));
-  start.patience_ns = patience_ns(limit_ns);
-  start.arguments = worker_arguments(arguments.words, target);
-  start.waiting = progress_of(console, limit_ns);
-  const int code = run_ranks(start);
+  const int code = run_ranks({.ranks = ranks,
+                              .crowded = ranks > cores,
+                              .patience_ns = patience_ns(limit_ns),
+                              .arguments = worker_arguments(arguments.words, target),
+                              .mpirun_options = arguments.launch.mpirun,
+                              .waiting = progress_of(console, limit_ns)});
   console.clear_progress();
   if (code != 0) return code;
   const DeviceModel device = load_device(target);
@@ -284,18 +282,18 @@ int main(int argc, char** argv) {
   using namespace preserve;
   Arguments arguments;
   arguments.words.assign(argv + 1, argv + argc);
-  ToolInfo info;
-  info.name = "preserve-calibrate";
-  info.purpose = "Measure what caches, memory and prefetching of this machine can do.";
-  info.footer =
-      "Examples:\n"
-      "  preserve-calibrate -o device.json                 half the cores as ranks\n"
-      "  preserve-calibrate --ranks 2 --quick -o device.json\n"
-      "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
-      "  preserve-calibrate --device cuda:0 --published h100-sxm\n"
-      "\n"
-      "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
-  info.versions = fmt::format("device {}", kDeviceVersion);
+  const ToolInfo info{
+      .name = "preserve-calibrate",
+      .purpose = "Measure what caches, memory and prefetching of this machine can do.",
+      .footer =
+          "Examples:\n"
+          "  preserve-calibrate -o device.json                 half the cores as ranks\n"
+          "  preserve-calibrate --ranks 2 --quick -o device.json\n"
+          "  mpirun -n 4 preserve-calibrate -o device.json     ranks placed by your launcher\n"
+          "  preserve-calibrate --device cuda:0 --published h100-sxm\n"
+          "\n"
+          "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.",
+      .versions = fmt::format("device {}", kDeviceVersion)};
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); }, /*allow_no_arguments=*/true);

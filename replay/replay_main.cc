@@ -15,24 +15,24 @@ int main(int argc, char** argv) {
   if (wants_grid(argc, argv)) return grid_main(argc, argv);
   ReplayArguments arguments;
   arguments.words.assign(argv + 1, argv + argc);
-  ToolInfo info;
-  info.name = "preserve-replay";
-  info.purpose = "Measure a schedule: rebuild the recorded step and run it with and without.";
-  info.footer =
-      "Examples:\n"
-      "  preserve-replay trace.db schedule.json -o replay.db\n"
-      "  preserve-replay trace.db schedule.json -o replay.db --candidates --time-limit 60s\n"
-      "  preserve-replay trace.db schedule.json -o replay.db --fail-if slower=1%\n"
-      "  preserve-replay trace.db schedule.json -o replay.db --device cuda:0 --collective "
-      "stand-in\n"
-      "  mpirun -n 2 preserve-replay trace.db schedule.json -o replay.db\n"
-      "  preserve-replay --grid --device-file device.json   many generated steps; see --grid "
-      "--help\n"
-      "\n"
-      "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal "
-      "error,\n130 stopped by Ctrl-C.";
-  info.versions =
-      fmt::format("trace schema {}, schedule {}", kTraceSchemaVersion, kScheduleVersion);
+  const ToolInfo info{
+      .name = "preserve-replay",
+      .purpose = "Measure a schedule: rebuild the recorded step and run it with and without.",
+      .footer =
+          "Examples:\n"
+          "  preserve-replay trace.db schedule.json -o replay.db\n"
+          "  preserve-replay trace.db schedule.json -o replay.db --candidates --time-limit 60s\n"
+          "  preserve-replay trace.db schedule.json -o replay.db --fail-if slower=1%\n"
+          "  preserve-replay trace.db schedule.json -o replay.db --device cuda:0 --collective "
+          "stand-in\n"
+          "  mpirun -n 2 preserve-replay trace.db schedule.json -o replay.db\n"
+          "  preserve-replay --grid --device-file device.json   many generated steps; see --grid "
+          "--help\n"
+          "\n"
+          "Exit codes: 0 done, 1 --fail-if came true, 2 usage or bad input, 3 internal "
+          "error,\n130 stopped by Ctrl-C.",
+      .versions =
+          fmt::format("trace schema {}, schedule {}", kTraceSchemaVersion, kScheduleVersion)};
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define_replay(app, arguments); },
       [&](Console& console) {

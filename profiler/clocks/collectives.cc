@@ -129,8 +129,7 @@ Aligned align(const TraceDb& db, const std::vector<Group>& groups) {
 int64_t check(TraceDb& db) {
   std::map<int64_t, int64_t> early_ns;  // by process
   each_collective(db, [&](const std::vector<Part>& parts) {
-    int64_t last_entered_ns = INT64_MIN;
-    for (const Part& part : parts) last_entered_ns = std::max(last_entered_ns, part.entered_ns);
+    const int64_t last_entered_ns = std::ranges::max(parts, {}, &Part::entered_ns).entered_ns;
     for (const Part& part : parts) {
       int64_t& most = early_ns[part.process];
       most = std::max(most, last_entered_ns - part.left_ns);

@@ -83,14 +83,13 @@ Outcome to_one_clock(TraceDb& db, const std::vector<Process>& processes) {
   move_times(db, measured);
   std::vector<Group> groups;
   std::vector<std::string> clock_of_group;
-  if (!measured.empty()) {
-    Group& known = groups.emplace_back();
-    clock_of_group.emplace_back();
-    for (const Found& each : measured) known.push_back(each.process.value);
-  }
-  std::map<std::string, size_t> group_of_clock;
   std::set<int64_t> known;
   for (const Found& each : measured) known.insert(each.process.value);
+  if (!known.empty()) {
+    groups.emplace_back(known.begin(), known.end());
+    clock_of_group.emplace_back();
+  }
+  std::map<std::string, size_t> group_of_clock;
   for (const Process& process : processes) {
     if (known.count(process.id.value) > 0) continue;
     const auto [group, fresh] = group_of_clock.try_emplace(process.clock, groups.size());

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/collector/environment.h"
 
+#include <algorithm>
+
 namespace preserve {
 namespace {
 
@@ -79,11 +81,7 @@ char lower(char c) {
 }
 
 bool equal_ignoring_case(std::string_view text, std::string_view lower_case_word) {
-  if (text.size() != lower_case_word.size()) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (lower(text[i]) != lower_case_word[i]) return false;
-  }
-  return true;
+  return std::ranges::equal(text, lower_case_word, {}, lower);
 }
 
 bool is_word(char c) {
@@ -100,10 +98,8 @@ bool is_space_or_quote(char c) {
 
 template <size_t count>
 bool is_any_of(std::string_view word, const std::string_view (&words)[count]) {
-  for (const std::string_view other : words) {
-    if (equal_ignoring_case(word, other)) return true;
-  }
-  return false;
+  return std::ranges::any_of(
+      words, [&](std::string_view other) { return equal_ignoring_case(word, other); });
 }
 
 std::string_view without_number(std::string_view word) {  // token2
@@ -115,13 +111,10 @@ bool word_names_a_secret(std::string_view word) {
   word = without_number(word);
   if (is_any_of(word, kSecretWords)) return true;
   if (is_any_of(word, kHarmlessWords)) return false;
-  for (const std::string_view end : kSecretEnds) {
-    if (word.size() > end.size() &&
-        equal_ignoring_case(word.substr(word.size() - end.size()), end)) {
-      return true;
-    }
-  }
-  return false;
+  return std::ranges::any_of(kSecretEnds, [&](std::string_view end) {
+    return word.size() > end.size() &&
+           equal_ignoring_case(word.substr(word.size() - end.size()), end);
+  });
 }
 
 // The next word of a name from `begin` on, where the following one begins at `*next`: "API", "key"
@@ -199,10 +192,9 @@ bool has_url_password(std::string_view value) {
 }
 
 bool begins_with_prefix(std::string_view value) {
-  for (const std::string_view prefix : kSecretPrefixes) {
-    if (value.substr(0, prefix.size()) == prefix && value.size() > prefix.size() + 4) return true;
-  }
-  return false;
+  return std::ranges::any_of(kSecretPrefixes, [&](std::string_view prefix) {
+    return value.starts_with(prefix) && value.size() > prefix.size() + 4;
+  });
 }
 
 bool holds_value(std::string_view argument) {
@@ -270,13 +262,9 @@ bool names_a_secret(std::string_view name) {
 
 bool environment_name_allowed(std::string_view name) {
   if (names_a_secret(name)) return false;
-  for (const std::string_view prefix : kPrefixes) {
-    if (name.substr(0, prefix.size()) == prefix) return true;
-  }
-  for (const std::string_view allowed : kNames) {
-    if (name == allowed) return true;
-  }
-  return false;
+  return std::ranges::find(kNames, name) != std::end(kNames) ||
+         std::ranges::any_of(kPrefixes,
+                             [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
 bool looks_like_secret(std::string_view value) {

@@ -58,11 +58,8 @@ void listener::mpi_resumed() {
 }
 
 void listener::mpi_issued(const mpi::Call& call, uint64_t mark) {
-  mpi::Call issued;
-  issued.peer = call.peer;
-  issued.thread = call.thread;
-  issued.function = call.function;
-  record(issued, mark, spool::kNonBlocking | spool::kIssued);
+  record({.peer = call.peer, .thread = call.thread, .function = call.function}, mark,
+         spool::kNonBlocking | spool::kIssued);
   if (const CallWatch* watching = watch()) {
     watching->requested(1);
     watching->ended(call.function);

@@ -191,9 +191,7 @@ ConvertSummary convert_spools(const std::vector<std::filesystem::path>& files, T
   }
   clocks::Outcome clocks = clocks::to_one_clock(db, processes);
   summary.notes = std::move(clocks.notes);
-  for (std::string& note : count_gpus_as_ranks(db, recorded)) {
-    summary.notes.push_back(std::move(note));
-  }
+  std::ranges::move(count_gpus_as_ranks(db, recorded), std::back_inserter(summary.notes));
   summary.warnings.insert(summary.warnings.end(), clocks.warnings.begin(), clocks.warnings.end());
   if (!clocks.apart.empty()) {
     summary.warnings.push_back(fmt::format(

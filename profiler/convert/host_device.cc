@@ -10,10 +10,7 @@
 namespace preserve {
 
 DeviceRow host_device(const std::string& host) {
-  DeviceRow row;
-  row.host = host;
-  row.kind = "cpu";
-  row.name = "unknown processor";
+  DeviceRow row{.host = host, .kind = "cpu", .name = "unknown processor"};
   if (host.empty() || host != host_name()) return row;
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return row;

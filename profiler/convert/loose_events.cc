@@ -37,16 +37,16 @@ void LooseEvents::add_row(const LooseEvent& event, StreamId stream, RangeId arou
                           TraceDb& db) {
   const int64_t order = order_++;
   if (event.type == spool::RecordType::range_end) return;
-  RangeRow row;
-  row.stream = stream;
-  row.parent = around;
-  row.kind = event.type == spool::RecordType::mark ? RangeKind::mark : RangeKind::start_end;
-  row.domain = StringId{event.domain};
-  row.name = StringId{event.name};
-  row.depth = depth;
-  row.start_ns = event.ns;
-  row.payload = event.payload;
-  if (row.kind == RangeKind::mark) row.end_ns = event.ns;
+  const bool mark = event.type == spool::RecordType::mark;
+  RangeRow row{.stream = stream,
+               .parent = around,
+               .kind = mark ? RangeKind::mark : RangeKind::start_end,
+               .domain = StringId{event.domain},
+               .name = StringId{event.name},
+               .depth = depth,
+               .start_ns = event.ns,
+               .payload = event.payload};
+  if (mark) row.end_ns = event.ns;
   if (more_ && next_.order == order) {
     row.end_ns = std::max(event.ns, next_.end_ns);
     more_ = matched_.next(next_);

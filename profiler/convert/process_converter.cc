@@ -33,9 +33,7 @@ void ProcessConverter::add_process() {
   process_ = db_.add(row_);
   constexpr std::string_view kPrefix = "env.";
   for (const auto& [name, value] : file_.facts()) {
-    if (name.substr(0, kPrefix.size()) == kPrefix) {
-      db_.add_env(process_, name.substr(kPrefix.size()), value);
-    }
+    if (name.starts_with(kPrefix)) db_.add_env(process_, name.substr(kPrefix.size()), value);
   }
 }
 
@@ -78,11 +76,7 @@ void ProcessConverter::run(const std::function<void(size_t bytes)>& done) {
 }
 
 StreamId ProcessConverter::add_stream(uint32_t tid, StreamKind kind) {
-  StreamRow row;
-  row.process = process_;
-  row.device = device_;
-  row.kind = kind;
-  row.native_id = tid;
+  StreamRow row{.process = process_, .device = device_, .kind = kind, .native_id = tid};
   if (const auto name = image_.thread_names.find(tid); name != image_.thread_names.end()) {
     row.name = name->second;
   }
@@ -173,13 +167,12 @@ void ProcessConverter::add_segment(const Thread& thread, const Segment& segment,
   const std::optional<Operator> op = rules.classify(segment);
   // Where a device computes, a host range is a place in the program and no operator.
   if (!op || (segment.call == nullptr && image_.cuda.has_activities())) return;
-  OpRow row;
-  row.stream = thread.stream;
-  row.kind = op->kind;
-  row.name = StringId{op->name};
-  row.start_ns = segment.start_ns;
-  row.end_ns = segment.end_ns;
-  row.step = step_at(steps_, segment.start_ns);
+  OpRow row{.stream = thread.stream,
+            .kind = op->kind,
+            .name = StringId{op->name},
+            .start_ns = segment.start_ns,
+            .end_ns = segment.end_ns,
+            .step = step_at(steps_, segment.start_ns)};
   if (const SegmentRange* range = segment.range()) {
     row.range = RangeId{thread.first_range.value + range->index};
   }
@@ -198,16 +191,14 @@ void ProcessConverter::add_segment(const Thread& thread, const Segment& segment,
 void ProcessConverter::add_touches(OpId op, const Segment& segment) {
   int64_t operand = 0;
   for (const Touches::Access& access : touches_->between(segment.start_ns, segment.end_ns)) {
-    AccessRow row;
-    row.op = op;
-    row.operand = operand++;
-    row.tensor = access.tensor;
-    row.offset_bytes = static_cast<int64_t>(access.offset_bytes);
-    row.bytes = static_cast<int64_t>(std::min<uint64_t>(access.bytes, INT64_MAX));
-    row.mode = access.mode;
-    row.source = "touch";
-    row.confidence = access.confidence;
-    db_.add(row);
+    db_.add(AccessRow{.op = op,
+                      .operand = operand++,
+                      .tensor = access.tensor,
+                      .offset_bytes = static_cast<int64_t>(access.offset_bytes),
+                      .bytes = static_cast<int64_t>(std::min<uint64_t>(access.bytes, INT64_MAX)),
+                      .mode = access.mode,
+                      .source = "touch",
+                      .confidence = access.confidence});
   }
 }
 
@@ -259,14 +250,13 @@ int64_t ProcessConverter::add_access(OpId op, int64_t operand, Tensors::Tensor& 
                                      int64_t start_ns, double confidence) {
   const Tensors::Period* period = tensor.at(start_ns);
   if (period == nullptr) return operand;
-  AccessRow row;
-  row.op = op;
-  row.operand = operand++;
-  row.tensor = period->row;
-  row.bytes = static_cast<int64_t>(std::min<uint64_t>(period->bytes, INT64_MAX));
-  row.mode = AccessMode::read;
-  row.source = "range_name";
-  row.confidence = confidence;
+  AccessRow row{.op = op,
+                .operand = operand++,
+                .tensor = period->row,
+                .bytes = static_cast<int64_t>(std::min<uint64_t>(period->bytes, INT64_MAX)),
+                .mode = AccessMode::read,
+                .source = "range_name",
+                .confidence = confidence};
   db_.add(row);
   if (tensor.role != TensorRole::kv) return operand;
   const int64_t before =
@@ -303,13 +293,13 @@ void ProcessConverter::add_background() {
     const mpi::FunctionInfo& function = mpi::kFunctions[call.body.function];
     const std::pair started(call.body.tid, call.start_ns);
     while (more && key(next) <= started) take();
-    OpRow row;
-    row.stream = async_stream(call.body.tid);
-    row.kind = function.kind == mpi::Kind::collective ? OpKind::collective : OpKind::p2p;
-    row.name = StringId{names_.id(function.name)};
-    row.start_ns = call.start_ns;
-    row.end_ns = call.end_ns;
-    row.step = step_at(steps_, call.start_ns);
+    const bool collective = function.kind == mpi::Kind::collective;
+    OpRow row{.stream = async_stream(call.body.tid),
+              .kind = collective ? OpKind::collective : OpKind::p2p,
+              .name = StringId{names_.id(function.name)},
+              .start_ns = call.start_ns,
+              .end_ns = call.end_ns,
+              .step = step_at(steps_, call.start_ns)};
     if (any && key(issued) == started) {
       row.range = issued.range;
       ++matched;

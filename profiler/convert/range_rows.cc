@@ -77,13 +77,13 @@ void RangeRows::write_first(OpenRanges open) {
     waiting.depth = static_cast<uint32_t>(place);
   }
   const auto payload = payloads_.find(index);
-  RangeRow row;
-  row.stream = stream_;
-  row.parent = waiting.parent == kNoRange ? RangeId{} : RangeId{first_.value + waiting.parent};
-  row.domain = StringId{waiting.domain};
-  row.name = StringId{waiting.name};
-  row.depth = depth_in_rows(index, waiting);
-  row.start_ns = waiting.start_ns;
+  const bool inside = waiting.parent != kNoRange;
+  RangeRow row{.stream = stream_,
+               .parent = inside ? RangeId{first_.value + waiting.parent} : RangeId{},
+               .domain = StringId{waiting.domain},
+               .name = StringId{waiting.name},
+               .depth = depth_in_rows(index, waiting),
+               .start_ns = waiting.start_ns};
   if (waiting.closed) row.end_ns = waiting.end_ns;
   if (payload != payloads_.end()) row.payload = payload->second;
   db_.add(row);

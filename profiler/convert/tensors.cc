@@ -19,7 +19,7 @@ constexpr std::string_view kWeightWords[] = {"weight", "weights", "bias",      "
 
 template <size_t N>
 bool one_of(std::string_view word, const std::string_view (&words)[N]) {
-  return std::find(std::begin(words), std::end(words), word) != std::end(words);
+  return std::ranges::find(words, word) != std::end(words);
 }
 
 // Any component of a cache's name says so; of a weight's name only the last does.
@@ -196,14 +196,14 @@ void Tensors::add_rows(TraceDb& db, Names& names, ProcessId process,
     const StringId name{names.id(region.name)};
     for (Period& period : region.periods) {
       Mapped& mapped = mapped_[place++];
-      TensorRow row;
-      row.process = process;
-      row.name = name;
-      row.role = mapped.role = region.role;
-      row.base = static_cast<int64_t>(region.base);
-      row.bytes = static_cast<int64_t>(std::min<uint64_t>(period.bytes, INT64_MAX));
-      row.source = mapped.is_allocation ? "allocation" : "nvtx_mem";
-      row.valid_from_ns = period.from_ns;
+      mapped.role = region.role;
+      TensorRow row{.process = process,
+                    .name = name,
+                    .role = region.role,
+                    .base = static_cast<int64_t>(region.base),
+                    .bytes = static_cast<int64_t>(std::min<uint64_t>(period.bytes, INT64_MAX)),
+                    .source = mapped.is_allocation ? "allocation" : "nvtx_mem",
+                    .valid_from_ns = period.from_ns};
       if (period.to_ns != kForever) row.valid_to_ns = period.to_ns;
       period.row = mapped.row = db.add(row);
     }

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "profiler/gpu/call_pairing.h"
 
+#include <algorithm>
+
 namespace preserve::gpu {
 namespace {
 
 bool may_carry_out(const std::string& function, const CollectiveFacts& call) {
   if (function.empty() || call.function.empty() || function == call.function) return true;
-  if (function != "sendrecv") return false;
-  for (const char* made_of_it : {"send", "recv", "alltoall", "gather", "scatter"}) {
-    if (call.function == made_of_it) return true;
-  }
-  return false;
+  constexpr std::string_view kMadeOfIt[] = {"send", "recv", "alltoall", "gather", "scatter"};
+  return function == "sendrecv" &&
+         std::ranges::find(kMadeOfIt, call.function) != std::end(kMadeOfIt);
 }
 
 }  // namespace

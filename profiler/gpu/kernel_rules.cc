@@ -195,8 +195,7 @@ void KernelRules::add_file(const std::filesystem::path& path) {
     std::string class_name, surplus;
     if (!(words >> rule.pattern)) continue;
     words >> class_name >> rule.function;
-    const auto* found =
-        std::ranges::find_if(kClassNames, [&](const char* name) { return class_name == name; });
+    const auto* found = std::ranges::find(kClassNames, class_name);
     if (found == kClassNames.end()) {
       throw input_error(
           "{}:{}: invalid kernel class '{}': expected PATTERN CLASS [FUNCTION] with CLASS one "

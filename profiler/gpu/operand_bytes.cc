@@ -15,17 +15,13 @@ bool contains(std::string_view text, std::string_view part) {
 // Element size that a kernel's name gives away; 0 when it does not.
 int64_t bytes_of_kernel_type(std::string_view kernel_name) {
   const std::string name = lower_case(kernel_name);
-  for (const char* part : {"e4m3", "e5m2", "fp8", "float8", "i8816", "int8"}) {
-    if (contains(name, part)) return 1;
-  }
-  for (const char* part :
-       {"bf16", "bfloat16", "f16", "half", "hss", "hhs", "tst", "s16816", "_bbs_"}) {
-    if (contains(name, part)) return 2;
-  }
-  for (const char* part : {"sgemm", "f32", "float", "tf32"}) {
-    if (contains(name, part)) return 4;
-  }
-  return 0;
+  const auto has_any = [&](std::initializer_list<const char*> parts) {
+    return std::ranges::any_of(parts, [&](const char* part) { return contains(name, part); });
+  };
+  if (has_any({"e4m3", "e5m2", "fp8", "float8", "i8816", "int8"})) return 1;
+  if (has_any({"bf16", "bfloat16", "f16", "half", "hss", "hhs", "tst", "s16816", "_bbs_"}))
+    return 2;
+  return has_any({"sgemm", "f32", "float", "tf32"}) ? 4 : 0;
 }
 
 class Shapes {

@@ -19,12 +19,9 @@ bool is_product(gpu::KernelClass kernel_class) {
 
 // As many kernels as the graph has, each with a name.
 bool is_named(const CapturedGraph& graph) {
-  bool any = false;
-  for (const CapturedCall& call : graph.calls) {
-    if (!call.copies && call.kernel == 0) return false;
-    any = any || !call.copies;
-  }
-  return any;
+  const auto named = [](const CapturedCall& call) { return call.copies || call.kernel != 0; };
+  return std::ranges::all_of(graph.calls, named) &&
+         !std::ranges::all_of(graph.calls, &CapturedCall::copies);
 }
 
 // The k-th kernel of a name comes from the k-th call of that name. Graphs may run in another order

@@ -166,12 +166,10 @@ std::optional<int64_t> best_window(const std::vector<Recorded>& trace,
 // Sequence numbers count all collectives of a communicator, or those of each function: when two
 // functions share a number it is the latter.
 bool counts_by_function(const std::vector<InspectedCollective>& log) {
-  for (size_t i = 1; i < log.size(); ++i) {
-    if (log[i].sequence == log[i - 1].sequence && log[i].function != log[i - 1].function) {
-      return true;
-    }
-  }
-  return false;
+  const auto both = [](const InspectedCollective& a, const InspectedCollective& b) {
+    return a.sequence == b.sequence && a.function != b.function;
+  };
+  return std::ranges::adjacent_find(log, both) != log.end();
 }
 
 struct Assignment {

@@ -84,6 +84,12 @@ bool JsonReader::refill(const char*& keep) {
   return got != 0;
 }
 
+void JsonReader::refill_or_fail(const char*& keep) {
+  if (refill(keep)) return;
+  position_ = end_;
+  fail("");
+}
+
 char JsonReader::next_after_space() {
   while (true) {
     while (position_ < end_) {
@@ -208,10 +214,7 @@ std::string_view JsonReader::string() {
       scratch_ = std::move(head);
       return scratch_;
     }
-    if (!refill(begin)) {
-      position_ = end_;
-      fail("");
-    }
+    refill_or_fail(begin);
   }
 }
 
@@ -228,10 +231,7 @@ void JsonReader::skip_string() {
       continue;
     }
     const char* keep = position_;
-    if (!refill(keep)) {
-      position_ = end_;
-      fail("");
-    }
+    refill_or_fail(keep);
   }
 }
 
@@ -386,10 +386,7 @@ void JsonReader::skip_nested(int64_t depth, const char** keep) {
         keep != nullptr && *keep != nullptr && static_cast<size_t>(end_ - *keep) < window_ / 2;
     if (keep != nullptr && !keeping) *keep = nullptr;
     const char* from = keeping ? *keep : position_;
-    if (!refill(from)) {
-      position_ = end_;
-      fail("");
-    }
+    refill_or_fail(from);
     if (keeping) *keep = from;
   }
 }

@@ -74,6 +74,7 @@ class JsonReader {
   static bool is_token(char c) { return static_cast<signed char>(c) > ' '; }
   char next_after_space();
   bool refill(const char*& keep);
+  void refill_or_fail(const char*& keep);
   void skip_string();
   void skip_nested(int64_t depth, const char** keep);
   std::string_view unescaped(std::string_view raw);

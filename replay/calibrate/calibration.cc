@@ -157,8 +157,7 @@ std::vector<PrefetchMethod> rank_methods(const CalibrationSamples& samples, int6
   };
   std::ranges::stable_sort(ranked, std::ranges::greater(), key);
   std::vector<PrefetchMethod> methods;
-  methods.reserve(ranked.size());
-  for (const Ranked& entry : ranked) methods.push_back(entry.method);
+  std::ranges::transform(ranked, std::back_inserter(methods), &Ranked::method);
   return methods;
 }
 

@@ -79,9 +79,7 @@ CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<Re
   if (hot_.bytes() == 0) throw internal_error("hot block of {} bytes", options.hot_block_bytes);
   bind_program();
   int64_t scratch_at = 0;
-  for (size_t i = 0; i < arms.size(); ++i) {
-    bind_arm(arms[i], scratch_at);
-  }
+  for (const ReplayArm& arm : arms) bind_arm(arm, scratch_at);
   current_.resize(ops_.size());
   kernel_ns_.resize(ops_.size());
   calibrate_pads();

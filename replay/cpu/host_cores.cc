@@ -102,10 +102,7 @@ int64_t kib_field(const std::string& path, const std::string& name) {
 }  // namespace
 
 HostCores find_host_cores() {
-  HostCores host;
-  host.host = host_name();
-  host.cpu_name = processor_name();
-
+  HostCores host{.host = host_name(), .cpu_name = processor_name()};
   const Topology topology = load_topology();
   hwloc_cpuset_t usable = hwloc_bitmap_alloc();
   const std::unique_ptr<std::remove_pointer_t<hwloc_cpuset_t>, void (*)(hwloc_bitmap_t)> owner(

@@ -11,12 +11,12 @@ namespace preserve {
 
 struct HostCores {
   std::string host, cpu_name;
-  std::vector<int> cores;         // logical CPU numbers, one per core, nearest to each other first
+  std::vector<int> cores{};       // logical CPU numbers, one per core, nearest to each other first
   int64_t cores_in_affinity = 0;  // before the CPU quota was applied
   int64_t cache_bytes = 0;        // last-level cache of the first core; 0: hwloc knows none
   int64_t cache_cores = 0;        // usable cores that share it
   int64_t private_cache_bytes = 0;  // the level above it, 0 when there is none
-  std::string clock_note;           // clock of the first core as the kernel reports it
+  std::string clock_note{};         // clock of the first core as the kernel reports it
 };
 
 HostCores find_host_cores();

@@ -15,12 +15,6 @@ constexpr int kWaitRounds = 2;  // the second sees what the waits themselves cha
 constexpr int kRunsPerRound = 5;
 constexpr int kStepsPerRun = 4;
 
-ReplayArm baseline_arm() {
-  ReplayArm arm;
-  arm.name = "baseline";
-  return arm;
-}
-
 // As much as is fetched and not yet read has to fit; the rest of L2 stays everybody's.
 std::optional<int64_t> set_aside(const ReplayArm& arm, const GpuFacts& facts) {
   if (arm.planned_bytes == 0 || gpu_eviction(arm.method.eviction) != GpuEviction::last) {
@@ -65,7 +59,7 @@ void GpuExecutor::allocate(const GpuPlan& plan) {
 
 void GpuExecutor::find_waits(const GpuPlan& plan) {
   waits_.ops.resize(program().ops.size());
-  const ReplayArm baseline = baseline_arm();
+  const ReplayArm baseline{.name = "baseline"};
   for (int round = 0; round < kWaitRounds; ++round) {
     const int graph = device_.add(graph_of(program(), baseline, memory_, plan.rules, waits_));
     ranks().barrier();
@@ -81,12 +75,10 @@ void GpuExecutor::find_waits(const GpuPlan& plan) {
 }
 
 void GpuExecutor::prepare(const ReplayArm& arm, const GpuPlan& plan) {
-  Arm prepared;
-  prepared.kind = arm.kind;
-  prepared.planned_bytes = arm.planned_bytes;
-  prepared.persisting_bytes = set_aside(arm, device_.facts());
-  prepared.graph = device_.add(graph_of(program(), arm, memory_, plan.rules, waits_));
-  arms_.push_back(prepared);
+  arms_.push_back({.graph = device_.add(graph_of(program(), arm, memory_, plan.rules, waits_)),
+                   .kind = arm.kind,
+                   .planned_bytes = arm.planned_bytes,
+                   .persisting_bytes = set_aside(arm, device_.facts())});
 }
 
 ArmSample GpuExecutor::do_run(size_t index, int steps) {
@@ -98,9 +90,8 @@ ArmSample GpuExecutor::do_run(size_t index, int steps) {
   ranks().barrier();
   const int64_t start_ns = monotonic_ns();
   const GpuRun run = device_.run(arm.graph, steps);
-  ArmSample sample;
-  sample.step_ns = ranks().max(std::llround(run.step_ns));
-  sample.probe_ns = ranks().max(device_.probe_clock_ns());
+  ArmSample sample{.step_ns = ranks().max(std::llround(run.step_ns)),
+                   .probe_ns = ranks().max(device_.probe_clock_ns())};
   look_at_the_device(sample);
   const uint64_t mine =
       run.checksum - (arm.kind == ArmKind::hot ? streamed_checksum_ : uint64_t{0});

@@ -107,11 +107,9 @@ void add_overlap(const ReplayJob& job, const DeviceModel* fits, GpuPlan& plan) {
         fmt::format("arm overlap leaves some collectives whole: {}", chunks.why_not));
   }
   plan.rules.overlap_chunk_ns = chunks.chunk_ns;
-  ReplayArm arm;
-  arm.name = "overlap";
-  arm.kind = ArmKind::overlap;
   const auto hot = std::ranges::find(plan.arms, ArmKind::hot, &ReplayArm::kind);
-  plan.arms.insert(hot == plan.arms.end() ? hot : hot + 1, arm);
+  plan.arms.insert(hot == plan.arms.end() ? hot : hot + 1,
+                   {.name = "overlap", .kind = ArmKind::overlap});
 }
 
 }  // namespace

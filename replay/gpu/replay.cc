@@ -99,9 +99,7 @@ void describe_run(const GpuExecutor& executor, const GpuState& before, const Gpu
 }
 
 void warn_of(const GpuExecutor& executor, const GpuState& before, ReplayRecord& record) {
-  if (tells_nothing(before)) {
-    record.result.warnings.emplace_back(kNothingTold);
-  }
+  if (tells_nothing(before)) record.result.warnings.emplace_back(kNothingTold);
   const std::optional<Estimated>& step_ns = record.result.arms[0].step_ns;
   if (step_ns && executor.launch_ns() > step_ns->estimate) {
     record.result.warnings.push_back(fmt::format(

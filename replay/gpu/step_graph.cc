@@ -116,8 +116,7 @@ class GraphBuilder {
 
   GpuNode streaming_node(size_t index) const {
     const ProgramOp& op = program_.ops[index];
-    GpuNode node;
-    node.op = static_cast<int>(index);
+    GpuNode node{.op = static_cast<int>(index)};
     // Of a product that is streamed, what the product itself would not have counted stays out.
     const bool product = product_of(op, rules_).has_value();
     node.ranges = ranges_of(product ? std::vector{op.weights.front()} : op.weights);
@@ -210,14 +209,13 @@ class GraphBuilder {
   }
 
   GpuNode prefetch_node(const ArmWindow& window) {
-    GpuNode node;
-    node.kind = GpuNodeKind::prefetch;
-    node.stream = 1;
-    node.ctas = static_cast<int>(std::clamp<int64_t>(
-        arm_.method.ctas > 0 ? arm_.method.ctas : kPrefetchCtas, 1, rules_.sms));
-    node.fetch = gpu_fetch(arm_.method.name).value_or(GpuFetch::load);
-    node.eviction = gpu_eviction(arm_.method.eviction).value_or(GpuEviction::normal);
-    node.chunk_bytes = arm_.method.chunk_bytes;
+    const int64_t ctas = arm_.method.ctas > 0 ? arm_.method.ctas : kPrefetchCtas;
+    GpuNode node{.kind = GpuNodeKind::prefetch,
+                 .ctas = static_cast<int>(std::clamp<int64_t>(ctas, 1, rules_.sms)),
+                 .fetch = gpu_fetch(arm_.method.name).value_or(GpuFetch::load),
+                 .eviction = gpu_eviction(arm_.method.eviction).value_or(GpuEviction::normal),
+                 .chunk_bytes = arm_.method.chunk_bytes,
+                 .stream = 1};
     if (arm_.kind == ArmKind::useless) {
       for (const TensorSlice& slice : window.slices) add_useless(slice.bytes, node.ranges);
     } else {

@@ -124,9 +124,7 @@ void take_results(const Schedule& schedule, const ReplayResult& replay, GridCell
 CellRun run_cell(const CellSettings& settings, const GridCell& cell, const fs::path& model,
                  const fs::path& folder, const std::function<void()>& waiting,
                  const std::function<void(std::string_view)>& printed) {
-  CellRun result;
-  result.cell.id = cell.id;
-  result.cell.key = cell.key;
+  CellRun result{.cell = {.id = cell.id, .key = cell.key}};
   const int64_t start_ns = monotonic_ns();
   const auto finish = [&] {
     result.stopped = stopped();

@@ -37,8 +37,8 @@ struct MeasuredOn {
 
 struct CellRun {
   GridCell cell;
-  std::optional<MeasuredOn> where;  // of a cell that is done
-  bool stopped = false;             // a stop signal came: the cell counts as not run
+  std::optional<MeasuredOn> where{};  // of a cell that is done
+  bool stopped = false;               // a stop signal came: the cell counts as not run
 };
 
 std::vector<std::string> tune_command(const CellSettings& settings, const CellKey& key,

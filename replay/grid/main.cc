@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replay/grid/main.h"
-#include "common/shell_word.h"
-#include "common/text.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -11,6 +9,8 @@
 #include "common/cli_options.h"
 #include "common/error.h"
 #include "common/output_file.h"
+#include "common/shell_word.h"
+#include "common/text.h"
 #include "common/units.h"
 #include "db/grid/summary.h"
 #include "planner/schedule/device.h"
@@ -185,10 +185,9 @@ class GridRun {
       if (wanted(cell)) missing.push_back({cell.id, cell.id});
     }
     left_ = static_cast<int64_t>(missing.size());
-    CellWork<CellRun> work;
-    work.evaluate = [&](int64_t id) { return run_one(file_.cell(id)); };
-    work.record = [&](const CellRun& result) { record(result); };
-    work.stop = [] { return StopSignals::received() != 0; };
+    const CellWork<CellRun> work{.evaluate = [&](int64_t id) { return run_one(file_.cell(id)); },
+                                 .record = [&](const CellRun& result) { record(result); },
+                                 .stop = [] { return StopSignals::received() != 0; }};
     return run_cells(LoneRank(), missing, work);
   }
 
@@ -247,10 +246,7 @@ class GridRun {
     alike_.push_back(cell);
     if (alike_.size() < kAlikeFailures) return;
     for (const GridCell& failed : alike_) {
-      CellRun undone;
-      undone.cell.id = failed.id;
-      undone.cell.key = failed.key;
-      file_.record(undone);
+      file_.record({.cell = {.id = failed.id, .key = failed.key}});
     }
     throw input_error("{} cells in a row failed alike, so the rest would too: {}", alike_.size(),
                       cell.reason);
@@ -262,8 +258,7 @@ class GridRun {
   }
 
   const fs::path& model_of(const GridCell& cell) const {
-    const auto found = std::ranges::find_if(
-        models_, [&](const GridModel& model) { return model.name == cell.key.model; });
+    const auto found = std::ranges::find(models_, cell.key.model, &GridModel::name);
     if (found == models_.end()) throw internal_error("no model {}", cell.key.model);
     return found->path;
   }
@@ -313,8 +308,7 @@ int run(Console& console, const Arguments& arguments) {
   const std::vector<std::string> dtypes = dtypes_for(selection, device);
   const std::vector<GridModel> models = find_models(selection.models, arguments.models);
   std::vector<std::string> names;
-  names.reserve(models.size());
-  for (const GridModel& model : models) names.push_back(model.name);
+  std::ranges::transform(models, std::back_inserter(names), &GridModel::name);
   const CellSettings settings = settings_of(arguments);
   const std::vector<GridCell> cells = cells_of(selection, names, dtypes);
   const SweepIdentity identity =
@@ -341,27 +335,28 @@ bool wants_grid(int argc, char** argv) {
 
 int grid_main(int argc, char** argv) {
   Arguments arguments;
-  ToolInfo info;
-  info.name = "preserve-replay";
-  info.purpose = "Measure a grid of generated decode steps: plan and replay each, keep what pays.";
-  info.usage = "--grid [KEY=VALUES...] --device-file FILE [OPTIONS]";
-  info.footer =
-      "Each cell runs in processes of its own and is stored at once: after Ctrl-C or a crash the "
-      "same\n"
-      "command resumes. A plan whose measured interval is not above 1 is replaced by doing "
-      "nothing.\n"
-      "\n"
-      "Examples:\n"
-      "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json -o "
-      "device.json\n"
-      "  preserve-replay --grid --device-file device.json -o grid.db\n"
-      "  preserve-replay --grid models=llama3-8b,qwen2-7b tp=4,8 batch=1,8 context=2K,8K \\\n"
-      "      dtype=fp16,fp8 --device-file device.json -o grid.db\n"
-      "  preserve-report grid.db -o grid.html\n"
-      "\n"
-      "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.";
-  info.versions = fmt::format("trace schema {}, schedule {}, device {}", kTraceSchemaVersion,
-                              kScheduleVersion, kDeviceVersion);
+  const ToolInfo info{
+      .name = "preserve-replay",
+      .purpose = "Measure a grid of generated decode steps: plan and replay each, keep what pays.",
+      .footer =
+          "Each cell runs in processes of its own and is stored at once: after Ctrl-C or a crash "
+          "the "
+          "same\n"
+          "command resumes. A plan whose measured interval is not above 1 is replaced by doing "
+          "nothing.\n"
+          "\n"
+          "Examples:\n"
+          "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json -o "
+          "device.json\n"
+          "  preserve-replay --grid --device-file device.json -o grid.db\n"
+          "  preserve-replay --grid models=llama3-8b,qwen2-7b tp=4,8 batch=1,8 context=2K,8K \\\n"
+          "      dtype=fp16,fp8 --device-file device.json -o grid.db\n"
+          "  preserve-report grid.db -o grid.html\n"
+          "\n"
+          "Exit codes: 0 done, 2 usage or bad input, 3 internal error, 130 stopped by Ctrl-C.",
+      .versions = fmt::format("trace schema {}, schedule {}, device {}", kTraceSchemaVersion,
+                              kScheduleVersion, kDeviceVersion),
+      .usage = "--grid [KEY=VALUES...] --device-file FILE [OPTIONS]"};
   return run_tool(
       argc, argv, info, [&](CLI::App& app) { define(app, arguments); },
       [&](Console& console) { return run(console, arguments); });

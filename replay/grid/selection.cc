@@ -109,9 +109,7 @@ std::vector<std::string> dtypes_for(const GridSelection& selection, const Device
   std::vector<std::string> dtypes = selection.dtypes;
   if (dtypes.empty()) dtypes = {"fp16", has_rate(device, "fp8") ? "fp8" : "int8"};
   for (const std::string& dtype : dtypes) {
-    const auto known =
-        std::ranges::find_if(kTypes, [&](const TypeRate& type) { return dtype == type.name; });
-    if (known == kTypes.end()) {
+    if (std::ranges::find(kTypes, dtype, &TypeRate::name) == kTypes.end()) {
       throw usage_error("dtype={}: the types are fp16, fp8 and int8", printable(dtype));
     }
     if (has_rate(device, dtype)) continue;
@@ -132,10 +130,8 @@ std::vector<GridCell> cells_of(const GridSelection& selection,
       for (const int64_t ranks : selection.ranks) {
         for (const int64_t batch : selection.batches) {
           for (const int64_t context : selection.contexts) {
-            GridCell cell;
-            cell.id = static_cast<int64_t>(cells.size()) + 1;
-            cell.key = {model, dtype, ranks, batch, context};
-            cells.push_back(std::move(cell));
+            cells.push_back({.id = static_cast<int64_t>(cells.size()) + 1,
+                             .key = {model, dtype, ranks, batch, context}});
             if (cells.size() > kMostCells) {
               throw usage_error("more than {} cells are selected: select fewer", kMostCells);
             }

@@ -51,14 +51,11 @@ void discard_unpaired(std::vector<MeasuredSample>& samples) {
 }
 
 bool mostly_interrupted(const std::vector<MeasuredSample>& samples) {
-  size_t counted = 0;
-  size_t interrupted = 0;
-  for (const MeasuredSample& sample : samples) {
-    if (!sample.discarded.empty()) continue;
-    ++counted;
-    if (sample.value.interrupted) ++interrupted;
-  }
-  return 2 * interrupted > counted;
+  const auto counts = [](const MeasuredSample& sample) { return sample.discarded.empty(); };
+  const auto interrupted = [&](const MeasuredSample& sample) {
+    return counts(sample) && sample.value.interrupted;
+  };
+  return 2 * std::ranges::count_if(samples, interrupted) > std::ranges::count_if(samples, counts);
 }
 
 int steps_for(const ArmSample& first, int64_t sample_ns) {

@@ -44,24 +44,19 @@ void write_step(TraceDb& db, StreamId stream, ProcessId process, int64_t ordinal
                                      intervals.back().end_ns, "replay"});
   for (size_t i = 0; i < intervals.size(); ++i) {
     const ProgramOp& op = program.ops[i];
-    OpRow row;
-    row.stream = stream;
-    row.kind = op.kind;
-    row.name = db.intern(op.name);
-    row.start_ns = intervals[i].start_ns;
-    row.end_ns = intervals[i].end_ns;
-    row.step = step;
-    const OpId id = db.add(row);
+    const OpId id = db.add(OpRow{.stream = stream,
+                                 .kind = op.kind,
+                                 .name = db.intern(op.name),
+                                 .start_ns = intervals[i].start_ns,
+                                 .end_ns = intervals[i].end_ns,
+                                 .step = step});
     if (!op.collective) continue;
-    CollectiveRow collective;
-    collective.op = id;
-    collective.function = op.collective->function;
-    collective.bytes = op.collective->bytes;
-    collective.dtype = "float32";
-    if (on_gpu) collective.dtype = op.collective->dtype;
-    collective.ranks = schedule.ranks;
-    collective.source = "replay";
-    db.add(collective);
+    db.add(CollectiveRow{.op = id,
+                         .function = op.collective->function,
+                         .bytes = op.collective->bytes,
+                         .dtype = on_gpu ? std::string_view(op.collective->dtype) : "float32",
+                         .ranks = schedule.ranks,
+                         .source = "replay"});
   }
 }
 
@@ -77,13 +72,12 @@ void write_steps(TraceDb& db, const ReplayRecord& record, const StepProgram& pro
       row.host = record.hosts[rank];
       device = db.add(row);
     }
-    ProcessRow process;
-    process.host = record.hosts[rank];
-    process.pid = record.pids[rank];
-    process.rank = static_cast<int64_t>(rank);
-    process.world_size = schedule.ranks;
-    process.command = "preserve-replay";
-    process.start_ns = INT64_MAX;
+    ProcessRow process{.host = record.hosts[rank],
+                       .pid = record.pids[rank],
+                       .rank = static_cast<int64_t>(rank),
+                       .world_size = schedule.ranks,
+                       .command = "preserve-replay",
+                       .start_ns = INT64_MAX};
     for (size_t arm = 0; arm < arms.size(); ++arm) {
       const auto& step = record.steps[rank * arms.size() + arm];
       if (step.empty()) continue;

@@ -190,19 +190,17 @@ int run_ranks(const RankLaunch& launch) {
   setup.argv.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
   setup.argv.insert(setup.argv.end(), launch.arguments.begin(), launch.arguments.end());
   setup.end_with_us = SIGTERM;
-  ChildWatch watch;
-  watch.meanwhile = launch.waiting;
-  watch.period_ns = kReportPeriodNs;
-  watch.time_limit_ns = std::clamp(launch.patience_ns, kSecondNs, kLongestPatienceNs);
+  const int64_t time_limit_ns = std::clamp(launch.patience_ns, kSecondNs, kLongestPatienceNs);
   // mpirun ends its ranks within seconds of a SIGTERM; when it hangs itself they die with it.
   const StopSignals stop;
-  const ChildEnd end = Child(setup).wait(watch);
+  const ChildEnd end = Child(setup).wait(
+      {.meanwhile = launch.waiting, .period_ns = kReportPeriodNs, .time_limit_ns = time_limit_ns});
   if (const int number = StopSignals::received(); number != 0) return 128 + number;
   if (end.timed_out) {
     throw input_error(
         "the ranks were not done after {} and were ended: a rank hangs, or this machine is far too "
         "busy; see what else runs on it, or measure longer",
-        format_duration(watch.time_limit_ns));
+        format_duration(time_limit_ns));
   }
   return end.exit_code;
 }

@@ -102,11 +102,10 @@ void add_collective(const StepOp& op, int64_t world_size, Unrepeatable& odd, Pro
 
 ReplayArm arm_of(const Schedule& schedule, const Plan& plan, const std::string& name,
                  const std::unordered_map<std::string, int32_t>& tensors) {
-  ReplayArm arm;
-  arm.name = name;
-  arm.kind = ArmKind::plan;
-  arm.method = method_of(schedule, plan);
-  arm.cache_peak_bytes = plan.cache_peak_bytes;
+  ReplayArm arm{.name = name,
+                .kind = ArmKind::plan,
+                .method = method_of(schedule, plan),
+                .cache_peak_bytes = plan.cache_peak_bytes};
   for (const PlannedWindow& window : plan.windows) {
     if (window.prefetches.empty()) continue;
     ArmWindow out{window.ordinal, {}};
@@ -174,8 +173,7 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   for (size_t i = 0; i < program.tensors.size(); ++i) {
     tensors.emplace(program.tensors[i].name, static_cast<int32_t>(i));
   }
-  std::vector<ReplayArm> arms(1);
-  arms[0].name = "baseline";
+  std::vector<ReplayArm> arms{{.name = "baseline"}};
   arms.push_back(arm_of(schedule, schedule.plan, "prefetch", tensors));
   arms.push_back(arms[1]);
   arms.back().name = "null";
@@ -187,9 +185,7 @@ std::vector<ReplayArm> arms_of(const StepProgram& program, const Schedule& sched
   arms.back().name = "useless";
   arms.back().kind = ArmKind::useless;
   arms.back().consumers.clear();
-  arms.emplace_back();
-  arms.back().name = "hot";
-  arms.back().kind = ArmKind::hot;
+  arms.push_back({.name = "hot", .kind = ArmKind::hot});
   if (candidates) {
     for (size_t i = 0; i < schedule.candidates.size(); ++i) {
       arms.push_back(

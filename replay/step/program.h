@@ -63,11 +63,11 @@ struct ArmWindow {
 struct ReplayArm {
   std::string name;
   ArmKind kind = ArmKind::baseline;
-  std::vector<ArmWindow> windows;  // ascending ordinal; empty for baseline and hot
-  std::vector<int32_t> consumers;  // ordinals that read what was fetched
-  int64_t planned_bytes = 0;       // per step
-  IssueMethod method{};            // of what fetches; null and useless have prefetch's
-  int64_t cache_peak_bytes = 0;    // most that is fetched and not yet read
+  std::vector<ArmWindow> windows{};  // ascending ordinal; empty for baseline and hot
+  std::vector<int32_t> consumers{};  // ordinals that read what was fetched
+  int64_t planned_bytes = 0;         // per step
+  IssueMethod method{};              // of what fetches; null and useless have prefetch's
+  int64_t cache_peak_bytes = 0;      // most that is fetched and not yet read
 };
 
 // The arms of a schedule: baseline, prefetch, null, useless, hot and, when asked for, prefetch-1

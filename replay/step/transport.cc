@@ -17,10 +17,9 @@ constexpr size_t kMostValueBytes = 256;
 
 bool is_transport(std::string_view name) {
   // How a launcher deals with too few cores is this machine's; mpirun sets that and PSM2's itself.
-  for (const char* ours :
-       {"OMPI_MCA_mpi_oversubscribe", "OMPI_MCA_mpi_yield_when_idle", "PSM2_DEVICES"}) {
-    if (name == ours) return false;
-  }
+  constexpr std::array kOurs{"OMPI_MCA_mpi_oversubscribe", "OMPI_MCA_mpi_yield_when_idle",
+                             "PSM2_DEVICES"};
+  if (std::ranges::find(kOurs, name) != kOurs.end()) return false;
   constexpr std::array kPrefixes{"OMPI_MCA_btl",  "OMPI_MCA_pml",   "OMPI_MCA_mtl", "OMPI_MCA_coll",
                                  "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "UCX_",         "FI_",
                                  "PSM2_",         "PSM3_",          "HCOLL_"};

@@ -62,11 +62,9 @@ bool waits_for_other_ranks(std::string_view kernel) {
     return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   });
   const std::string_view name(lower, bytes);
-  for (const CommunicationKernel& known : kCommunicationKernels) {
-    if (glob_matches(known.pattern, name)) return true;
-  }
-  return std::any_of(std::begin(kDoubtful), std::end(kDoubtful),
-                     [&](std::string_view pattern) { return glob_matches(pattern, name); });
+  const auto matches = [&](std::string_view pattern) { return glob_matches(pattern, name); };
+  return std::ranges::any_of(kCommunicationKernels, matches, &CommunicationKernel::pattern) ||
+         std::ranges::any_of(kDoubtful, matches);
 }
 
 Counters::Counters(const CuptiApi& api, uint32_t groups, Complain complain)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ranges>
 #include <tuple>
 
 #include "profiler/convert/cuda/node_history.h"
@@ -62,10 +63,8 @@ class ActivityMaker {
       order.emplace_back(captured.order, node);
     }
     std::ranges::sort(order);
-    std::vector<uint64_t> nodes;
-    nodes.reserve(order.size());
-    for (const auto& [position, node] : order) nodes.push_back(node);
-    return nodes;
+    const auto nodes = order | std::views::values;
+    return {nodes.begin(), nodes.end()};
   }
 
   static std::array<double, kCounters> sum(

@@ -61,14 +61,10 @@ void write_names(const std::vector<std::string>& names, size_t from) {
 
 // What a child makes of the names from `from` on. Returns how far it came.
 size_t demangle_from(size_t from, std::vector<std::string>& names) {
-  ChildSetup setup;
-  setup.body = [&] { write_names(names, from); };
-  setup.pipe_output = true;
   std::string text;
-  ChildWatch watch;
-  watch.out = [&](std::string_view piece) { text += piece; };
   try {
-    Child(setup).wait(watch);
+    Child({.argv = {}, .body = [&] { write_names(names, from); }, .pipe_output = true})
+        .wait({.out = [&](std::string_view piece) { text += piece; }});
   } catch (const Error&) {
     return names.size();  // no process can be started: mangled names are readable enough
   }

@@ -76,14 +76,12 @@ Number argument(const Run& run, const Launch& launch, size_t offset) {
 }
 
 gpu::CollectiveFacts allreduce(uint64_t bytes, uint64_t ranks, const Type& type) {
-  gpu::CollectiveFacts facts;
-  facts.function = "allreduce";
-  facts.bytes = static_cast<int64_t>(bytes);
-  facts.ranks = static_cast<int64_t>(ranks);
-  facts.dtype = type.name;
-  facts.source = "params";
-  facts.confidence = kConfidence;
-  return facts;
+  return {.function = "allreduce",
+          .dtype = std::string(type.name),
+          .bytes = static_cast<int64_t>(bytes),
+          .ranks = static_cast<int64_t>(ranks),
+          .source = "params",
+          .confidence = kConfidence};
 }
 
 std::optional<gpu::CollectiveFacts> cross_device_reduce(const Run& run, const Launch& launch,

@@ -223,17 +223,17 @@ Operands::Blocks Operands::add_blocks(const Run& run,
   for (Block* block : order) {
     const Use& first = uses[block->first_use];
     const uint32_t name = launch_names_[first.launch];
-    TensorRow row;
-    row.process = process;
-    row.name = db.intern(fmt::format("{}.{}.arg{}", stem(run.names[name]),
-                                     ordinals[{name, first.position}]++, first.position));
     const bool one_reader = block->users.size() == 1 && reads_weights(identities[name]);
-    row.role = one_reader ? TensorRole::weight : TensorRole::unknown;
-    row.base = static_cast<int64_t>(block->address);
-    row.bytes = block->bytes;
-    row.source = "params";
     const Allocation& allocation = run.allocations[block->allocation];
-    row.valid_from_ns = allocation.from_ns;
+    TensorRow row{
+        .process = process,
+        .name = db.intern(fmt::format("{}.{}.arg{}", stem(run.names[name]),
+                                      ordinals[{name, first.position}]++, first.position)),
+        .role = one_reader ? TensorRole::weight : TensorRole::unknown,
+        .base = static_cast<int64_t>(block->address),
+        .bytes = block->bytes,
+        .source = "params",
+        .valid_from_ns = allocation.from_ns};
     if (allocation.to_ns != INT64_MAX) row.valid_to_ns = allocation.to_ns;
     block->row = db.add(row);
   }

@@ -70,11 +70,12 @@ GrowingArray<RangeId> RangeProjection::write(TraceDb& db,
   GrowingArray<int64_t> depths;
   for (const Projected& range : ranges_) {
     const HostRange& host = host_[range.host - 1];
-    RangeRow row{};
-    row.stream = streams[range.stream];
-    row.kind = RangeKind::start_end;  // modules overlap where kernels do
-    row.domain = host.domain;
-    row.name = host.name;
+    RangeRow row{.stream = streams[range.stream],
+                 .kind = RangeKind::start_end,  // modules overlap where kernels do
+                 .domain = host.domain,
+                 .name = host.name,
+                 .start_ns = range.start_ns,
+                 .end_ns = range.end_ns};
     if (range.parent != 0) {
       row.parent = rows[range.parent - 1];
       row.depth = depths[range.parent - 1] + 1;
@@ -82,8 +83,6 @@ GrowingArray<RangeId> RangeProjection::write(TraceDb& db,
       row.parent = host_[range.around - 1].row;
       row.depth = host_[range.around - 1].depth + 1;
     }
-    row.start_ns = range.start_ns;
-    row.end_ns = range.end_ns;
     rows.push_back(db.add(row));
     depths.push_back(row.depth);
   }

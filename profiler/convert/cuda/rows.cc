@@ -65,22 +65,12 @@ const char* wait_name(uint32_t type) {
   return kNames[type < std::size(kNames) ? type : 0];
 }
 
-// What is known of each name, asked once per name, as whoever writes rules sees it.
-std::vector<KernelIdentity> identify(const std::vector<std::string>& names,
-                                     const gpu::KernelRules& rules) {
-  std::vector<KernelIdentity> identities;
-  identities.reserve(names.size());
-  for (const std::string& name : names) identities.push_back(rules.identify(name));
-  return identities;
-}
-
 class OpWriter {
  public:
   OpWriter(Run& run, const RowTarget& target) : run_(run), target_(target) {
-    const std::vector<std::string> names = demangled(run.names);
-    identities_ = identify(names, target.rules);
-    names_.reserve(names.size());
-    for (const std::string& name : names) {
+    // What is known of each name, asked once per name, as whoever writes rules sees it.
+    for (const std::string& name : demangled(run.names)) {
+      identities_.push_back(target.rules.identify(name));
       names_.push_back(target.db.intern(name.empty() ? "(no name)" : name));
     }
     facts_ = assign_calls(run, identities_, summary_.calls);
@@ -214,14 +204,13 @@ class OpWriter {
       const auto first = first_of_context.find(wait.context);
       if (first == first_of_context.end()) continue;
       const auto numbered = by_number.find({wait.context, wait.stream});
-      RangeRow row{};
-      row.stream = streams_[numbered == by_number.end() ? first->second : numbered->second];
-      row.kind = RangeKind::start_end;
-      row.domain = domain;
-      row.name = target_.db.intern(wait_name(wait.type));
-      row.start_ns = wait.start_ns;
-      row.end_ns = wait.end_ns;
-      target_.db.add(row);
+      target_.db.add(RangeRow{
+          .stream = streams_[numbered == by_number.end() ? first->second : numbered->second],
+          .kind = RangeKind::start_end,
+          .domain = domain,
+          .name = target_.db.intern(wait_name(wait.type)),
+          .start_ns = wait.start_ns,
+          .end_ns = wait.end_ns});
       ++summary_.waits;
     }
   }

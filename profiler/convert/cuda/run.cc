@@ -214,18 +214,17 @@ void RunReader::build_allocations() {
 }
 
 void RunReader::take(const LaunchBody& body, const Record& record) {
-  Launch launch;
-  launch.time_ns = record.position.time_ns;
-  launch.tid = record.position.tid;
-  launch.context = body.context;
-  launch.range = record.position.range;
-  launch.order = order_;
-  launch.stream = body.stream;
-  launch.function = body.function;
-  launch.correlation = body.correlation;
-  launch.outer_correlation = body.outer_correlation;
-  launch.kind = body.kind;
-  launch.parameters_cut = (body.flags & kParametersCut) != 0;
+  Launch launch{.time_ns = record.position.time_ns,
+                .stream = body.stream,
+                .function = body.function,
+                .correlation = body.correlation,
+                .outer_correlation = body.outer_correlation,
+                .tid = record.position.tid,
+                .context = body.context,
+                .range = record.position.range,
+                .order = order_,
+                .kind = body.kind,
+                .parameters_cut = (body.flags & kParametersCut) != 0};
   const std::string_view parameters = record.blob;
   if (body.parameter_bytes > 0 && body.parameter_bytes <= kMaxParameterBytes &&
       parameters.size() >= body.parameter_bytes &&
@@ -239,8 +238,7 @@ void RunReader::take(const LaunchBody& body, const Record& record) {
 }
 
 void RunReader::take(const FunctionBody& body, const Record& record) {
-  Function function;
-  function.name = constant_name(record.text);
+  Function function{.name = constant_name(record.text)};
   const std::string_view layout = record.blob;
   if (body.parameters <= kMaxParameters &&
       layout.size() >= body.parameters * sizeof(ParameterLayout)) {
@@ -372,8 +370,7 @@ void RunReader::leave_out_graphs_beyond_ranges() {
     return launched.count(graph.place.correlation) == 0 &&
            (after == reach.begin() || graph.start_ns >= (after - 1)->second);
   };
-  run_.graphs.erase(std::remove_if(run_.graphs.begin(), run_.graphs.end(), beyond),
-                    run_.graphs.end());
+  std::erase_if(run_.graphs, beyond);
 }
 
 Run RunReader::finish() {

@@ -90,32 +90,28 @@ ProcessRole role_of_process(std::string_view name) {
 
 Role role_of_thread(std::string_view process_name, std::string_view name) {
   const std::string lower = gpu::lower_case(name.substr(0, 200));
-  for (const std::string_view pattern : kDerivedThreads) {
-    if (glob_matches(pattern, lower)) return Role::derived;
-  }
+  const bool derived = std::ranges::any_of(
+      kDerivedThreads, [&](std::string_view pattern) { return glob_matches(pattern, lower); });
   const bool xla_ops = lower.find("xla ops") != std::string::npos;
-  if (xla_ops && gpu::lower_case(process_name).find("tpu") == std::string::npos) {
-    return Role::derived;
-  }
-  return Role::device;
+  const bool repeats = xla_ops && gpu::lower_case(process_name).find("tpu") == std::string::npos;
+  return derived || repeats ? Role::derived : Role::device;
 }
 
 bool encloses_others(std::string_view process_name, std::string_view operator_name) {
   constexpr std::string_view kEnclosing[] = {"while", "conditional", "call"};
   const std::string_view word = operator_name.substr(0, operator_name.find_first_of(".-_ ("));
-  return std::find(std::begin(kEnclosing), std::end(kEnclosing), word) != std::end(kEnclosing) &&
+  return std::ranges::find(kEnclosing, word) != std::end(kEnclosing) &&
          gpu::lower_case(process_name).find("tpu") != std::string::npos;
 }
 
 Task task_of(std::string_view type) {
   const std::string lower = gpu::lower_case(type.substr(0, 100));
-  for (const char* part : {"wait", "record", "notify"}) {
-    if (lower.find(part) != std::string::npos) return Task::wait;
-  }
-  for (const char* part : {"memcpy", "sdma", "memset"}) {
-    if (lower.find(part) != std::string::npos) return Task::copy;
-  }
-  return Task::kernel;
+  const auto has_any = [&](std::initializer_list<const char*> parts) {
+    return std::ranges::any_of(
+        parts, [&](const char* part) { return lower.find(part) != std::string::npos; });
+  };
+  if (has_any({"wait", "record", "notify"})) return Task::wait;
+  return has_any({"memcpy", "sdma", "memset"}) ? Task::copy : Task::kernel;
 }
 
 std::string_view writer_of(const std::map<int64_t, std::string>& processes,

@@ -167,11 +167,9 @@ GpuState Nvml::state(const std::vector<int64_t>& own_pids) {
   if (succeeds(functions_->throttle, device_, &reasons)) {
     state.throttle = throttle_text(reasons);
   }
-  for (const int64_t pid : compute_pids()) {
-    if (std::ranges::find(own_pids, pid) == own_pids.end()) {
-      state.other_pids.push_back(pid);
-    }
-  }
+  std::ranges::copy_if(compute_pids(), std::back_inserter(state.other_pids), [&](int64_t pid) {
+    return std::ranges::find(own_pids, pid) == own_pids.end();
+  });
   return state;
 }
 

@@ -244,9 +244,7 @@ int64_t set_aside_bytes(const GpuFacts& facts, SetAside set_aside) {
 
 std::vector<std::string> busy_sentences(const GpuState& before) {
   std::vector<std::string> sentences;
-  if (tells_nothing(before)) {
-    sentences.emplace_back(kNothingTold);
-  }
+  if (tells_nothing(before)) sentences.emplace_back(kNothingTold);
   if (!before.other_pids.empty()) {
     sentences.push_back(fmt::format(
         "other processes compute on the GPU (pid {}): the numbers are too low by what they take",
@@ -291,8 +289,7 @@ std::vector<GpuIssue> choose_issues(const std::vector<WindowTimes>& grid,
   };
   std::ranges::stable_sort(best, std::ranges::greater(), key);
   std::vector<GpuIssue> issues;
-  issues.reserve(best.size());
-  for (const Cell& cell : best) issues.push_back(cell.issue);
+  std::ranges::transform(best, std::back_inserter(issues), &Cell::issue);
   return issues;
 }
 
