@@ -41,7 +41,7 @@ __attribute__((visibility("hidden"))) void __cxa_guard_release(Guard* guard) {
 namespace std {
 
 // Of string_view::substr(), which is asked for no place beyond the end.
-[[noreturn]] void __throw_out_of_range_fmt(const char*, ...) {
+__attribute__((noreturn)) void __throw_out_of_range_fmt(const char*, ...) {
   __builtin_trap();
 }
 

@@ -340,10 +340,8 @@ int grid_main(int argc, char** argv) {
       .purpose = "Measure a grid of generated decode steps: plan and replay each, keep what pays.",
       .footer =
           "Each cell runs in processes of its own and is stored at once: after Ctrl-C or a crash "
-          "the "
-          "same\n"
-          "command resumes. A plan whose measured interval is not above 1 is replaced by doing "
-          "nothing.\n"
+          "the same\ncommand resumes. A plan whose measured interval is not above 1 is replaced by "
+          "doing nothing.\n"
           "\n"
           "Examples:\n"
           "  preserve-calibrate --device cuda:0 --published examples/devices/h100-sxm.json -o "
