@@ -74,7 +74,6 @@ uint64_t next_node = 1;
 std::set<std::string> names;  // records point into it
 
 char context_handle[] = "context";
-uint64_t kernel_start = 0;  // of the last one of device 0
 
 const char* keep(const char* name) {
   return names.insert(name).first->c_str();
@@ -116,8 +115,7 @@ void append_kernel(const char* name, uint32_t id, uint64_t node) {
   if (!kernels) return;
   CUpti_ActivityKernel10 kernel{};
   kernel.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
-  if (fake_device == 0) kernel_start = now();
-  kernel.start = kernel_start;
+  kernel.start = now();
   kernel.end = kernel.start + fake_kernel_ns;
   kernel.deviceId = fake_device;
   kernel.streamId = 7;
