@@ -2,7 +2,6 @@
 // preserve-profile: run -> trace.db. Running a command is what it does; kModes is what it does
 // instead, each on files of its own.
 #include <CLI/CLI.hpp>
-#include <ranges>
 
 #include "common/cli_options.h"
 #include "common/error.h"
@@ -139,8 +138,9 @@ CLI::Option* add_choice(CLI::App& app, const char* name, Value& value,
       [&value, name, words](const std::string& word) {
         const auto chosen = words.find(word);
         if (chosen == words.end()) {
-          const auto keys = words | std::views::keys;
-          const std::vector<std::string> known(keys.begin(), keys.end());
+          std::vector<std::string> known;
+          known.reserve(words.size());
+          for (const auto& [each, meaning] : words) known.push_back(each);
           throw usage_error("invalid {} '{}': expected {}{}", name, word, fmt::join(known, " or "),
                             did_you_mean(word, known));
         }

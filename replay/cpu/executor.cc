@@ -68,8 +68,8 @@ int64_t executor_memory_bytes(const StepProgram& program, const std::vector<Repl
   return bytes + options.hot_block_bytes;
 }
 
-CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
-                         const CpuExecutorOptions& options)
+CpuExecutor::CpuExecutor(const Ranks& ranks, StepProgram program,
+                         const std::vector<ReplayArm>& arms, const CpuExecutorOptions& options)
     : RankExecutor(ranks, std::move(program), arms),
       options_(options),
       memory_(tensors_bytes(this->program()), options.pages),

@@ -34,7 +34,7 @@ class CpuExecutor final : public RankExecutor {
  public:
   // The calling thread is pinned already. Allocates, touches and calibrates: takes some dozen
   // steps.
-  CpuExecutor(const Ranks& ranks, StepProgram program, std::vector<ReplayArm> arms,
+  CpuExecutor(const Ranks& ranks, StepProgram program, const std::vector<ReplayArm>& arms,
               const CpuExecutorOptions& options);
 
  private:

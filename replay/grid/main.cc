@@ -178,8 +178,8 @@ class GridRun {
     std::vector<GridCell> cells = file_.cells();
     // A run that is stopped early has the cells that the headline mean is over; the cells
     // keep their places in the file.
-    std::ranges::stable_partition(
-        cells, [](const GridCell& cell) { return small_and_parallel(cell.key); });
+    std::stable_partition(cells.begin(), cells.end(),
+                          [](const GridCell& cell) { return small_and_parallel(cell.key); });
     std::vector<CellRange> missing;
     for (const GridCell& cell : cells) {
       if (wanted(cell)) missing.push_back({cell.id, cell.id});

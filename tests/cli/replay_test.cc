@@ -184,7 +184,7 @@ TEST_F(ReplayCli, EveryPlanIsIssuedItsOwnWay) {
 
 TEST_F(ReplayCli, TheRecordedTransportIsUsed) {
   record([](TraceDb& db) {
-    db.add_env(static_cast<ProcessId>(*db.query_integer("SELECT id FROM process WHERE rank = 0")),
+    db.add_env(ProcessId{*db.query_integer("SELECT id FROM process WHERE rank = 0")},
                "OMPI_MCA_mpi_warn_on_fork", "0");
   });
   EXPECT_THAT(replay(), test::exits(0, HasSubstr("as recorded: OMPI_MCA_mpi_warn_on_fork=0")));

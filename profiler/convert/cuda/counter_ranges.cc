@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <ranges>
 #include <tuple>
 
 #include "profiler/convert/cuda/node_history.h"
@@ -63,8 +62,10 @@ class ActivityMaker {
       order.emplace_back(captured.order, node);
     }
     std::ranges::sort(order);
-    const auto nodes = order | std::views::values;
-    return {nodes.begin(), nodes.end()};
+    std::vector<uint64_t> nodes;
+    nodes.reserve(order.size());
+    for (const auto& [position, node] : order) nodes.push_back(node);
+    return nodes;
   }
 
   static std::array<double, kCounters> sum(
