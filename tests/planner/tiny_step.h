@@ -111,6 +111,7 @@ inline void prefetch(Plan& plan, const FoldedStep& step, int32_t window, int32_t
 template <typename Windows>
 std::vector<int32_t> ordinals_of(const Windows& windows) {
   std::vector<int32_t> ordinals;
+  ordinals.reserve(windows.size());
   for (const auto& window : windows) ordinals.push_back(window.ordinal);
   return ordinals;
 }

@@ -110,6 +110,7 @@ TEST_F(ImportInspector, SequencesMayCountByFunction) {
 // The rank of a line is the one in its communicator: of a part of the run it names no rank.
 TEST_F(ImportInspector, ARankInAPartOfTheRunIsNoRank) {
   std::vector<std::filesystem::path> files;
+  files.reserve(5);
   for (int rank = 0; rank < 4; ++rank) {
     files.push_back(write_text(fmt::format("{}.json", rank), trace_of({20, 300}, rank, 4)));
   }

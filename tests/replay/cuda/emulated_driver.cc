@@ -64,6 +64,7 @@ Work work_of(const CUgraphNode_st& node) {
   return [function = node.params.func, arguments = node.arguments, blocks = node.params.gridDimX,
           threads = node.params.blockDimX]() mutable {
     std::vector<void*> pointers;
+    pointers.reserve(arguments.size());
     for (auto& argument : arguments) pointers.push_back(argument.data());
     function->call(pointers.data(), blocks, threads);
   };

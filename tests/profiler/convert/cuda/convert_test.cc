@@ -131,6 +131,7 @@ class DeepRanges : public testing::Test {
  protected:
   static Converted convert(int ranges, uint32_t inner, uint32_t outer) {
     std::vector<std::pair<std::string, uint32_t>> names;
+    names.reserve(static_cast<size_t>(ranges) + 1);
     for (int i = 0; i < ranges; ++i) {
       names.emplace_back("r" + std::to_string(i + 1), static_cast<uint32_t>(i));
     }
