@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <tuple>
+#include <utility>
 
 #include "common/error.h"
 #include "db/grid/cells.h"
@@ -39,7 +40,9 @@ TEST(GridChoice, DistrustsABusyMachineTooFewPairsAndAnEmptyPlan) {
   busy.busy = true;
   few.speedup = Estimated{1.5, {}, {}};
   nothing.plan_verdict = kDoNothing;
-  for (GridCell* cell : {&busy, &few, &nothing}) {
+  for (const auto& [cell, what] : {std::pair(&busy, "a busy machine"), std::pair(&few, "few pairs"),
+                                   std::pair(&nothing, "an empty plan")}) {
+    SCOPED_TRACE(what);
     decide_choice(*cell);
     EXPECT_EQ(cell->choice, kDoNothing);
     EXPECT_EQ(cell->chosen_speedup, 1);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """What is in a foreign trace, counted without the importer: the second implementation that its tests
-are compared with. Prints one JSON object. Usage: import_golden.py FILE"""
+are compared with. Prints one JSON object. Usage: golden.py FILE"""
 import collections
 import gzip
 import json

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real traces against import_golden.py, a second implementation. The folder of traces is named by
+// Real traces against golden.py, a second implementation. The folder of traces is named by
 // PRESERVE_REAL_TRACES (see docs/importing.md); without it these tests are skipped.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
