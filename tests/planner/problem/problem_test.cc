@@ -364,7 +364,8 @@ TEST(Problem, RefusesTracesThatCannotBePlanned) {
               fails_with("NVTX memory regions"));
   for (const double dur_ns : {-1.0, std::numeric_limits<double>::quiet_NaN()}) {
     EXPECT_THAT(with([&](FoldedStep& s) { s.ops[0].dur_ns = dur_ns; }),
-                fails_with("operator 0 (a)"));
+                fails_with("operator 0 (a)"))
+        << dur_ns;
   }
   EXPECT_THAT(with([](FoldedStep& s) { std::swap(s.ops[0], s.ops[2]); }),
               fails_with("out of order"));

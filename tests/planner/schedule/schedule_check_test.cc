@@ -29,7 +29,9 @@ class ScheduleCheck : public testing::Test {
 
   // The schedule after `damage`.
   template <typename Matcher>
-  void expect_refused(const Matcher& says, const std::function<void(Schedule&)>& damage) const {
+  void expect_refused(const Matcher& says, const std::function<void(Schedule&)>& damage,
+                      int of_line = __builtin_LINE()) const {
+    SCOPED_TRACE(of_line);
     Schedule bad = schedule_;
     damage(bad);
     EXPECT_THAT([&] { check_schedule(bad, "plan.json", step_); },
